@@ -1,0 +1,78 @@
+"""Events: frozen statements that something happened, made by the store in the transaction that made it so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+from oq.task import Failure, Phase, Status, TaskHead, TaskState
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    SUBMITTED = "submitted"
+    READY = "ready"
+    """A task's moment came, or the last task it waited for was settled."""
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRYING = "retrying"
+    RELEASED = "released"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    REQUEUED = "requeued"
+    PRIORITY_CHANGED = "priority_changed"
+    DROPPED = "dropped"
+    """Its result and output are gone, because their time had passed."""
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One thing that happened to one task; a msgspec struct because every transition makes one."""
+
+    kind: EventKind
+    at: datetime
+    task_id: str
+    seq: int
+    executor: str
+    action: str
+    queue: str
+    lane: str
+    priority: int
+    status: Status
+    phase: Phase | None
+    epoch: int
+    attempt: int
+    due_at: datetime | None = None
+    wakes_at: datetime | None = None
+    """The next moment at which something is to be done with the task, unless it moves before."""
+    failure: Failure | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether the task reached a final status by this."""
+        return self.status.final
+
+
+def event_of(kind: EventKind, at: datetime, seq: int, head: TaskHead, state: TaskState) -> Event:
+    """The event that says how `head` stands after the transition that made `state`."""
+    return Event(
+        kind=kind,
+        at=at,
+        task_id=head.id,
+        seq=seq,
+        executor=head.executor,
+        action=head.action,
+        queue=head.queue,
+        lane=head.lane,
+        priority=state.priority,
+        status=state.status,
+        phase=state.phase,
+        epoch=state.epoch,
+        attempt=state.attempt,
+        due_at=state.due_at,
+        wakes_at=state.wakes_at,
+        failure=state.failure,
+    )

@@ -1,0 +1,157 @@
+"""The `python` executor: named async functions as tasks, their arguments checked against their annotations at submit."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import attrs
+
+from oq._version import __version__
+from oq.errors import InvalidTask
+from oq.executor import Action, Context, LanePools
+from oq.task import Task, TaskSpec
+
+EXECUTOR_NAME = "python"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskFunction(Generic[P, R]):
+    """An async function that can be called as ever, or made into a task with `spec`."""
+
+    def __init__(self, function: Callable[P, Awaitable[R]], name: str, payload: type[Any], result: Any) -> None:
+        self.name = name
+        self._function = function
+        self._signature = inspect.signature(function)
+        self._payload = payload
+        self.action = Action(
+            payload=payload,
+            summary=(inspect.getdoc(function) or f"the function {name}").partition("\n")[0],
+            streams=False,
+            result=result,
+            describe=self._describe,
+        )
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        return self._function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<task function {self.name}{self._signature}>"
+
+    def spec(self, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
+        """The task of calling the function with these arguments; use `attrs.evolve` to give it a priority and so on.
+
+        Raises InvalidTask when the arguments do not fit the signature; their types are checked at submit.
+        """
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidTask(f"{self.name}: {error}", "payload") from None
+        return TaskSpec(executor=EXECUTOR_NAME, action=self.name, payload=self._payload(**bound.arguments))
+
+    async def run(self, payload: Any) -> R:
+        """Call the function with a payload's arguments."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for parameter in self._signature.parameters.values():
+            value = getattr(payload, parameter.name)
+            match parameter.kind:
+                case inspect.Parameter.VAR_POSITIONAL:
+                    args += value
+                case inspect.Parameter.VAR_KEYWORD:
+                    kwargs |= value
+                case inspect.Parameter.KEYWORD_ONLY:
+                    kwargs[parameter.name] = value
+                case _:
+                    args.append(value)
+        return await self._function(*args, **kwargs)
+
+    def _describe(self, payload: Any) -> str:
+        values = attrs.asdict(payload, recurse=False)
+        return f"{self.name}({', '.join(f'{key}={value!r:.60}' for key, value in values.items())})"
+
+
+class Functions:
+    """The executor `python`; its actions are the functions given to `task`."""
+
+    name = EXECUTOR_NAME
+    version = __version__
+    description = "Python functions of this application"
+
+    def __init__(self) -> None:
+        self._functions: dict[str, TaskFunction[..., Any]] = {}
+        self._actions: dict[str, Action] = {}
+        self._tell: Callable[[], None] = lambda: None
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        return MappingProxyType(self._actions)
+
+    def task(
+        self, *, name: str | None = None
+    ) -> Callable[[Callable[P, Awaitable[R]]], TaskFunction[P, R]]:
+        """Make an async function a task function, under its own name or `name`.
+
+        Arguments and result are typed by the annotations; what has none may be anything that can be stored. Raises
+        ValueError when the name is taken or the function is not async, and TypeError when a type cannot be stored.
+        """
+
+        def decorate(function: Callable[P, Awaitable[R]]) -> TaskFunction[P, R]:
+            chosen = name or function.__name__
+            if chosen in self._functions:
+                raise ValueError(f"there is a task function named {chosen!r} already; give this one another name")
+            if not inspect.iscoroutinefunction(function):
+                raise ValueError(f"{chosen!r} is not an async function")
+            hints = typing.get_type_hints(function)
+            payload = _payload_class(chosen, inspect.signature(function), hints)
+            made = TaskFunction(function, chosen, payload, hints.get("return", Any))
+            self._functions[chosen] = made
+            self._actions[chosen] = made.action
+            self._tell()
+            return made
+
+        return decorate
+
+    def lane(self, action: str, payload: Any, wanted: str | None) -> str:
+        """Each function has lanes of its own, so that tasks of one that is not known here just wait."""
+        return action if wanted is None else f"{action}/{wanted}"
+
+    def pools(self) -> Mapping[str, int]:
+        """None but those of oq."""
+        return {}
+
+    def lane_pools(self, lane: str) -> LanePools | None:
+        """Whether the lane's function is known here."""
+        return LanePools() if lane.partition("/")[0] in self._functions else None
+
+    def on_pools_change(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when another function becomes known."""
+        self._tell = tell
+
+    async def execute(self, task: Task, ctx: Context) -> Any:
+        """Call the function that the task names."""
+        return await self._functions[task.action].run(task.payload)
+
+
+def _payload_class(name: str, signature: inspect.Signature, hints: Mapping[str, Any]) -> type[Any]:
+    """An attrs class with a field for each parameter, so that calls are checked, stored and documented like payloads."""
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        hint = hints.get(parameter.name, Any)
+        match parameter.kind:
+            case inspect.Parameter.VAR_POSITIONAL:
+                fields[parameter.name] = attrs.field(type=tuple[hint, ...], default=(), alias=parameter.name)
+            case inspect.Parameter.VAR_KEYWORD:
+                fields[parameter.name] = attrs.field(type=dict[str, hint], factory=dict, alias=parameter.name)
+            case _ if parameter.default is inspect.Parameter.empty:
+                fields[parameter.name] = attrs.field(type=hint, alias=parameter.name)
+            case _:
+                fields[parameter.name] = attrs.field(type=hint, default=parameter.default, alias=parameter.name)
+    return attrs.make_class(name, fields, frozen=True, kw_only=True)

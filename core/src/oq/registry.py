@@ -1,0 +1,272 @@
+"""Executors by name: register, look up, check payloads, and run or stream a task directly, with no queue at all."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import trio
+from attrs import define, field, frozen
+
+from oq.clock import Clock, wall_clock
+from oq.codec import PayloadCodec, make_converter
+from oq.errors import DuplicateExecutor, InvalidExecutor, InvalidTask, UnknownAction, UnknownExecutor
+from oq.executor import SUMMARY_LENGTH, Action, ChecksPayload, ChoosesLane, Chunk, Executor
+from oq.task import Priority, Status, Task, TaskHead, TaskSpec, TaskState, effective_timeout
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+@frozen(kw_only=True)
+class ExecutorInfo:
+    """What `Registry.list` tells of an executor."""
+
+    name: str
+    version: str
+    description: str
+    actions: dict[str, str]
+    """Name -> summary."""
+
+
+@frozen(kw_only=True)
+class CheckedPayload:
+    """A payload that its executor takes."""
+
+    value: Any
+    """An instance of the action's payload class."""
+    data: bytes
+    """As it is stored."""
+    lane: str
+    summary: str
+    model: str | None
+
+
+class Registry:
+    """Executors by name."""
+
+    def __init__(self, executors: Iterable[Executor] = ()) -> None:
+        self._executors: dict[str, Executor] = {}
+        self._codecs: dict[tuple[str, str], tuple[Action, PayloadCodec[Any]]] = {}
+        self._converter = make_converter()
+        self._holder: _Holder | None = None
+        for executor in executors:
+            self.register(executor)
+
+    def register(self, executor: Executor) -> None:
+        """Add an executor.
+
+        Raises DuplicateExecutor when its name is taken, and InvalidExecutor when it breaks the protocol. An executor
+        that is an async context manager must be registered before the registry is opened.
+        """
+        name = getattr(executor, "name", None)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InvalidExecutor(str(name), "the name must be lower-case letters, digits, _ and -")
+        if name in self._executors:
+            raise DuplicateExecutor(name)
+        for attribute in ("version", "description", "actions", "execute"):
+            if not hasattr(executor, attribute):
+                raise InvalidExecutor(name, f"it has no attribute {attribute!r}")
+        if self._holder is not None and isinstance(executor, AbstractAsyncContextManager):
+            raise InvalidExecutor(name, "it holds resources, so it must be registered before the queue starts")
+        for action_name in executor.actions:
+            self._bind(executor, action_name)
+        self._executors[name] = executor
+
+    def unregister(self, name: str) -> None:
+        """Take an executor out; its pending tasks wait until it is back. Raises UnknownExecutor."""
+        self.get(name)
+        del self._executors[name]
+        for key in [key for key in self._codecs if key[0] == name]:
+            del self._codecs[key]
+
+    def get(self, name: str) -> Executor:
+        """The executor of this name; raises UnknownExecutor."""
+        try:
+            return self._executors[name]
+        except KeyError:
+            raise UnknownExecutor(name, sorted(self._executors)) from None
+
+    def list(self) -> list[ExecutorInfo]:
+        """What there is, by name."""
+        return [
+            ExecutorInfo(
+                name=name,
+                version=executor.version,
+                description=executor.description,
+                actions={action: what.summary for action, what in sorted(executor.actions.items())},
+            )
+            for name, executor in sorted(self._executors.items())
+        ]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._executors
+
+    def action(self, executor: str, action: str) -> Action:
+        """What the executor says of this action; raises UnknownExecutor and UnknownAction."""
+        return self._codec(executor, action)[0]
+
+    def check(self, spec: TaskSpec) -> CheckedPayload:
+        """The spec's payload, checked; raises InvalidTask, UnknownExecutor or UnknownAction."""
+        action, codec = self._codec(spec.executor, spec.action)
+        executor = self._executors[spec.executor]
+        value, data = codec.parse(spec.payload)
+        if isinstance(executor, ChecksPayload):
+            executor.check(spec.action, value)
+        if isinstance(executor, ChoosesLane):
+            lane = executor.lane(spec.action, value, spec.lane)
+        else:
+            lane = spec.lane or executor.name
+        model = getattr(value, "model", None)
+        return CheckedPayload(
+            value=value,
+            data=data,
+            lane=lane,
+            summary=" ".join(action.describe(value).split())[:SUMMARY_LENGTH] if action.describe else "",
+            model=model if isinstance(model, str) else None,
+        )
+
+    def can_execute(self, spec: TaskSpec) -> bool:
+        """Whether `check` would pass."""
+        try:
+            self.check(spec)
+        except (InvalidTask, UnknownExecutor, UnknownAction):
+            return False
+        return True
+
+    def decode_payload(self, executor: str, action: str, data: bytes) -> Any:
+        """A stored payload as an instance of its class.
+
+        Raises UnknownExecutor or UnknownAction, and InvalidTask when it does not fit the class any more.
+        """
+        _, codec = self._codec(executor, action)
+        try:
+            return codec.decode(data)
+        except msgspec.DecodeError as error:
+            raise InvalidTask(f"the stored payload does not fit {executor}/{action} any more: {error}", "payload") from None
+
+    async def execute(self, spec: TaskSpec, *, clock: Clock = wall_clock) -> Any:
+        """Run the task here and now, without a queue, and return what the executor returns; raises what it raises.
+
+        Raises TooSlowError when `spec.timeout` passes. The registry must be open (`async with registry.opened()`) for
+        executors that hold resources.
+        """
+        return await self._run(spec, _DirectContext(clock(), None), clock)
+
+    @asynccontextmanager
+    async def stream(self, spec: TaskSpec, *, clock: Clock = wall_clock) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """Run the task here and now; within the block, iterate over its chunks. What the executor raises comes out."""
+        send, receive = trio.open_memory_channel[Chunk](0)
+        errors: list[Exception] = []
+
+        async def run() -> None:
+            async with send:
+                try:
+                    await self._run(spec, _DirectContext(clock(), send), clock)
+                except Exception as error:  # re-raised below, where no nursery wraps it in a group
+                    errors.append(error)
+
+        async with trio.open_nursery() as nursery, receive:
+            nursery.start_soon(run)
+            yield aiter(receive)
+            nursery.cancel_scope.cancel()
+        if errors:
+            raise errors[0]
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Hold the resources of all executors for the length of the block."""
+        async with trio.open_nursery() as nursery:
+            self._holder = _Holder(nursery)
+            try:
+                for executor in self._executors.values():
+                    if isinstance(executor, AbstractAsyncContextManager):
+                        await nursery.start(self._holder.hold, executor)
+                yield
+            finally:
+                self._holder.release.set()
+                self._holder = None
+
+    async def _run(self, spec: TaskSpec, ctx: _DirectContext, clock: Clock) -> Any:
+        checked = self.check(spec)
+        now = clock()
+        head = TaskHead(
+            id=spec.id or "direct",
+            executor=spec.executor,
+            action=spec.action,
+            queue=spec.queue,
+            lane=checked.lane,
+            submitted_at=now,
+            tags=spec.tags,
+            metadata=dict(spec.metadata),
+        )
+        state = TaskState(
+            status=Status.RUNNING, phase=None, priority=Priority(spec.priority), epoch=1, attempt=1, started_at=now
+        )
+        task = Task(seq=0, head=head, state=state, payload=checked.value, past_attempts=())
+        limit = effective_timeout(spec.timeout, None)
+        ctx.deadline = trio.current_time() + limit
+        with trio.fail_at(ctx.deadline) if limit < math.inf else trio.CancelScope():
+            return await self._executors[spec.executor].execute(task, ctx)
+
+    def _codec(self, executor_name: str, action_name: str) -> tuple[Action, PayloadCodec[Any]]:
+        bound = self._codecs.get((executor_name, action_name))
+        if bound is None:
+            executor = self.get(executor_name)
+            if action_name not in executor.actions:
+                raise UnknownAction(executor_name, action_name, sorted(executor.actions))
+            bound = self._bind(executor, action_name)
+        return bound
+
+    def _bind(self, executor: Executor, action_name: str) -> tuple[Action, PayloadCodec[Any]]:
+        action = executor.actions[action_name]
+        try:
+            codec = PayloadCodec(action.payload, self._converter)
+        except TypeError as error:
+            raise InvalidExecutor(executor.name, f"the payload of {action_name!r} cannot be stored: {error}") from None
+        bound = self._codecs[executor.name, action_name] = action, codec
+        return bound
+
+
+@define
+class _Holder:
+    """Keeps the resources of executors, each in a task of its own."""
+
+    nursery: trio.Nursery
+    release: trio.Event = field(factory=trio.Event)
+
+    async def hold(
+        self,
+        executor: AbstractAsyncContextManager[object],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        async with executor:
+            task_status.started()
+            await self.release.wait()
+
+
+@define
+class _DirectContext:
+    """The context of a run without a queue."""
+
+    started_at: datetime
+    _sink: trio.MemorySendChannel[Chunk] | None
+    epoch: int = 1
+    attempt: int = 1
+    deadline: float = math.inf
+    units: tuple[str, ...] = ()
+    executed_on: str | None = None
+    _count: int = 0
+
+    async def emit(self, chunk: Chunk | str) -> None:
+        chunk = Chunk(text=chunk) if isinstance(chunk, str) else chunk
+        numbered = msgspec.structs.replace(chunk, epoch=self.epoch, index=self._count)
+        self._count += 1
+        if self._sink is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._sink.send(numbered)

@@ -1,0 +1,1 @@
+"""Stores: the protocol, what they share, and the two that come with oq."""
