@@ -97,12 +97,17 @@ def choose(
 
 def _units(offer: Offer, left: Mapping[str, int]) -> tuple[str, ...] | None:
     """The pools to take a unit from, or None when one of them has none left."""
-    if any(left.get(pool, 0) < 1 for pool in offer.needs):
+
+    def spare(pool: str) -> int:
+        """What is left once the needs are met, in which a pool may stand more than once."""
+        return left.get(pool, 0) - offer.needs.count(pool)
+
+    if any(spare(pool) < 0 for pool in offer.needs):
         return None
     if not offer.choices:
         return offer.needs
     for group in offer.choices:
-        best = max(group, key=lambda pool: left.get(pool, 0), default=None)
-        if best is not None and left.get(best, 0) > 0:
+        best = max(group, key=spare, default=None)
+        if best is not None and spare(best) > 0:
             return (*offer.needs, best)
     return None

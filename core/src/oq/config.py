@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,7 +12,7 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import ge, optional
 
-from oq.codec import make_converter, read_text, structure, unknown_key
+from oq.codec import make_converter, structure, unknown_key
 from oq.errors import InvalidSettings, Problem
 from oq.retry import RetryPolicy
 
@@ -40,8 +40,8 @@ class SchedulerSettings:
 
     workers: int = field(default=4, validator=ge(1))
     """How many tasks run at once in this process."""
-    timeout: float | None = field(default=3600.0, validator=optional(ge(0.001)))
-    """Seconds that an attempt may take where its task does not say; `null` for no limit."""
+    timeout: float | None = field(default=3600.0, validator=optional(ge(0.001)))  # type: ignore[arg-type]  # mypy infers float from the default
+    """Seconds that an attempt may take where its task does not say; `inf` for no limit."""
     grace: float = field(default=10.0, validator=ge(0))
     """Seconds that running tasks get to finish at a shutdown, before they are given back."""
     limits: Mapping[str, int] = field(factory=dict)
@@ -72,7 +72,7 @@ class Settings:
         """The table `[name]` as an instance of the attrs class `cls`; raises InvalidSettings with every wrong key."""
         value, problems = structure(make_converter(), self.sections.get(name, {}), cls)
         if value is None:
-            raise InvalidSettings([problem.under(name).under(self.source) for problem in problems])
+            raise InvalidSettings([_located(problem.under(name), self.source, {}) for problem in problems])
         return value
 
 
@@ -101,15 +101,19 @@ def load_settings(
     path = Path(named) if named else Path(DEFAULT_FILE)
     tables: dict[str, Any] = _read(path) if named or path.exists() else {}
     source = str(path) if tables else "environment"
-    for key, table, name in (("OQ_QUEUE", "queue", "path"), ("OQ_WORKERS", "scheduler", "workers")):
-        if text := environ.get(key):
-            tables.setdefault(table, {})[name] = _number(key, text) if name == "workers" else text
-    if names := environ.get("OQ_DISABLED_PLUGINS"):
-        tables.setdefault("plugins", {})["disabled"] = [name.strip() for name in names.split(",") if name.strip()]
-    return _settings_from(tables, source, extra_tables)
+    variables: dict[str, str] = {}
+    for variable, key, read in _VARIABLES:
+        if text := environ.get(variable):
+            name, _, field_name = key.partition(".")
+            if isinstance(table := tables.setdefault(name, {}), dict):  # else the file's mistake is told below
+                table[field_name] = read(variable, text)
+                variables[key] = variable
+    return _settings_from(tables, source, variables, extra_tables)
 
 
-def _settings_from(tables: Mapping[str, Any], source: str, extra_tables: tuple[str, ...]) -> Settings:
+def _settings_from(
+    tables: Mapping[str, Any], source: str, variables: Mapping[str, str], extra_tables: tuple[str, ...]
+) -> Settings:
     converter = make_converter()
     problems: list[Problem] = []
     values: dict[str, Any] = {}
@@ -127,19 +131,54 @@ def _settings_from(tables: Mapping[str, Any], source: str, extra_tables: tuple[s
         else:
             problems.append(Problem(name, f"must be a table: [{name}]"))
     if problems:
-        raise InvalidSettings([problem.under(source) for problem in problems])
+        raise InvalidSettings([_located(problem, source, variables) for problem in problems])
     return attrs.evolve(Settings(sections=sections, source=source), **values)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote; raises ValueError with a sentence when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
-    except ValueError as error:  # of which TOMLDecodeError is one
+    except tomllib.TOMLDecodeError as error:
         raise InvalidSettings(str(error), str(path)) from None
+    except ValueError as error:  # it names the path
+        raise InvalidSettings(str(error)) from None
 
 
-def _number(key: str, text: str) -> int:
+def _located(problem: Problem, source: str, variables: Mapping[str, str]) -> Problem:
+    """The problem with where to mend it: in the environment variable that set the key, else in the file."""
+    if problem.path in variables:
+        return Problem(variables[problem.path], problem.message)
+    return Problem(f"{source}: {problem.path}", problem.message)
+
+
+def _text(_variable: str, text: str) -> str:
+    return text
+
+
+def _number(variable: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InvalidSettings(f"expected a whole number, got {text!r}", key) from None
+        raise InvalidSettings(f"expected a whole number, got {text!r}", variable) from None
+
+
+def _names(_variable: str, text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_VARIABLES: tuple[tuple[str, str, Callable[[str, str], Any]], ...] = (
+    ("OQ_QUEUE", "queue.path", _text),
+    ("OQ_WORKERS", "scheduler.workers", _number),
+    ("OQ_DISABLED_PLUGINS", "plugins.disabled", _names),
+)
+"""Environment variables, the keys that they set, and how their text is read."""

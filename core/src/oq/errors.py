@@ -1,39 +1,39 @@
 """Every exception of oq.
 
-    OqError
-    ├── CallerError                 the caller's mistake: change the call
-    │   ├── InvalidTask             a spec or payload is wrong; names each field
-    │   ├── InvalidSettings         a setting is wrong; names each key
-    │   ├── InvalidQuery            a filter or cursor makes no sense
-    │   ├── TaskNotFound            no task has this id
-    │   ├── AmbiguousId             an id prefix fits several tasks
-    │   ├── TaskExists              the chosen id is taken
-    │   ├── UniqueKeyTaken          another task holds the unique key by now
-    │   ├── IdempotencyConflict     an idempotency key came again with another body
-    │   ├── IllegalMove             the task's status does not allow this
-    │   ├── VersionConflict         a stored value changed since it was read
-    │   ├── UnknownExecutor         no such executor is installed
-    │   ├── UnknownAction           the executor has no such action
-    │   └── QueueClosed             the queue was closed
-    ├── QueueFull                   a limit is reached; says which, and when to come back
-    ├── LeaseLost                   this run's right to the task has ended
-    ├── UnsuccessfulTask            what `result()` raises; holds the final task
-    │   ├── TaskFailed
-    │   └── TaskCancelled
-    ├── PluginError                 a plugin's fault
-    │   ├── PluginLoadError         it could not be loaded
-    │   ├── InvalidExecutor         its executor breaks the protocol
-    │   └── DuplicateExecutor       two executors of one name
-    └── StoreError                  the outside broke, or is not ours
-        ├── StoreInUse              another process runs this queue, or this process has it open
-        ├── StoreUnavailable        the disk refused; the same call may succeed later
-        ├── StoreFormat             written by another version of oq, or not by oq
-        └── DamagedRecord           a record's checksum is wrong
+OqError
+├── CallerError                 the caller's mistake: change the call
+│   ├── InvalidTask             a spec or payload is wrong; names each field
+│   ├── InvalidSettings         a setting is wrong; names each key
+│   ├── InvalidQuery            a filter or cursor makes no sense
+│   ├── TaskNotFound            no task has this id
+│   ├── AmbiguousId             an id prefix fits several tasks
+│   ├── TaskExists              the chosen id is taken
+│   ├── UniqueKeyTaken          another task holds the unique key by now
+│   ├── IdempotencyConflict     an idempotency key came again with another body
+│   ├── IllegalMove             the task's status does not allow this
+│   ├── VersionConflict         a stored value changed since it was read
+│   ├── UnknownExecutor         no such executor is installed
+│   ├── UnknownAction           the executor has no such action
+│   └── QueueClosed             the queue was closed
+├── QueueFull                   a limit is reached; says which, and when to come back
+├── LeaseLost                   this run's right to the task has ended
+├── UnsuccessfulTask            what `result()` raises; holds the final task
+│   ├── TaskFailed
+│   └── TaskCancelled
+├── PluginError                 a plugin's fault
+│   ├── PluginLoadError         it could not be loaded
+│   ├── InvalidExecutor         its executor breaks the protocol
+│   └── DuplicateExecutor       two executors of one name
+└── StoreError                  the outside broke, or is not ours
+    ├── StoreInUse              another process runs this queue, or this process has it open
+    ├── StoreUnavailable        the disk refused; the same call may succeed later
+    ├── StoreFormat             written by another version of oq, or not by oq
+    └── DamagedRecord           a record's checksum is wrong
 
-    Steering                        raised by executors to say what happens next
-    ├── PermanentError              do not retry
-    ├── RetryableError              retry as the task's policy says
-    └── RetryLater                  retry after so many seconds
+Steering                        raised by executors to say what happens next
+├── PermanentError              do not retry
+├── RetryableError              retry as the task's policy says
+└── RetryLater                  retry after so many seconds
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ class UniqueKeyTaken(CallerError):
     def __init__(self, task_id: str, holder: str) -> None:
         self.task_id = task_id
         self.holder = holder
-        super().__init__(f"task {task_id!r} cannot be requeued: task {holder!r} has the same unique key and is not final")
+        super().__init__(
+            f"task {task_id!r} cannot be requeued: task {holder!r} has the same unique key and is not final"
+        )
 
 
 class IdempotencyConflict(CallerError):

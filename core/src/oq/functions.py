@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import attrs
 
 from oq._version import __version__
+from oq.codec import storable_types
 from oq.errors import InvalidTask
 from oq.executor import Action, Context, LanePools
 from oq.task import Task, TaskSpec
@@ -94,24 +95,31 @@ class Functions:
     def actions(self) -> Mapping[str, Action]:
         return MappingProxyType(self._actions)
 
-    def task(
-        self, *, name: str | None = None
-    ) -> Callable[[Callable[P, Awaitable[R]]], TaskFunction[P, R]]:
+    def task(self, *, name: str | None = None) -> Callable[[Callable[P, Awaitable[R]]], TaskFunction[P, R]]:
         """Make an async function a task function, under its own name or `name`.
 
         Arguments and result are typed by the annotations; what has none may be anything that can be stored. Raises
-        ValueError when the name is taken or the function is not async, and TypeError when a type cannot be stored.
+        ValueError when the name is taken or has a slash, or the function is not async, and TypeError when a type cannot
+        be stored.
         """
 
         def decorate(function: Callable[P, Awaitable[R]]) -> TaskFunction[P, R]:
             chosen = name or function.__name__
             if chosen in self._functions:
                 raise ValueError(f"there is a task function named {chosen!r} already; give this one another name")
+            if "/" in chosen:
+                raise ValueError(f"{chosen!r} has a slash in it, which ends the function's name in the name of a lane")
             if not inspect.iscoroutinefunction(function):
                 raise ValueError(f"{chosen!r} is not an async function")
             hints = typing.get_type_hints(function)
             payload = _payload_class(chosen, inspect.signature(function), hints)
-            made = TaskFunction(function, chosen, payload, hints.get("return", Any))
+            result = hints.get("return", Any)
+            for what, cls in (("argument", payload), ("result", result)):
+                try:
+                    storable_types(cls)
+                except TypeError as error:
+                    raise TypeError(f"{chosen!r} has an {what} that cannot be stored: {error}") from None
+            made = TaskFunction(function, chosen, payload, result)
             self._functions[chosen] = made
             self._actions[chosen] = made.action
             self._tell()
@@ -147,9 +155,9 @@ def _payload_class(name: str, signature: inspect.Signature, hints: Mapping[str, 
         hint = hints.get(parameter.name, Any)
         match parameter.kind:
             case inspect.Parameter.VAR_POSITIONAL:
-                fields[parameter.name] = attrs.field(type=tuple[hint, ...], default=(), alias=parameter.name)
+                fields[parameter.name] = attrs.field(type=tuple[hint, ...], default=(), alias=parameter.name)  # type: ignore[valid-type]  # made at run time
             case inspect.Parameter.VAR_KEYWORD:
-                fields[parameter.name] = attrs.field(type=dict[str, hint], factory=dict, alias=parameter.name)
+                fields[parameter.name] = attrs.field(type=dict[str, hint], factory=dict, alias=parameter.name)  # type: ignore[valid-type]  # made at run time
             case _ if parameter.default is inspect.Parameter.empty:
                 fields[parameter.name] = attrs.field(type=hint, alias=parameter.name)
             case _:

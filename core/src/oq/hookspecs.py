@@ -17,7 +17,7 @@ with functions marked by `hookimpl`:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
 from attrs import frozen
@@ -37,12 +37,12 @@ _mark_impl = pluggy.HookimplMarker(PROJECT)
 
 def hookspec(function: F) -> F:
     """Mark a function of this module as a hook."""
-    return cast(F, _mark_spec(function))
+    return _mark_spec(function)
 
 
 def hookimpl(function: F) -> F:
     """Mark a plugin's function as the implementation of the hook of that name."""
-    return cast(F, _mark_impl(function))
+    return _mark_impl(function)
 
 
 @frozen(kw_only=True)

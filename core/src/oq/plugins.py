@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pluggy
 from attrs import frozen
@@ -25,6 +25,8 @@ BUILT_IN = {"lmdb": "oq.store.lmdb", "memory": "oq.store.memory"}
 """What oq itself brings, through the same hooks as everybody else."""
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @frozen(kw_only=True)
@@ -57,7 +59,7 @@ class Plugins:
                 name=entry.name, distribution=distribution, version=version, enabled=entry.name not in disabled
             )
             if not info.enabled:
-                self._infos[info.name] = info
+                self._infos.setdefault(info.name, info)  # an enabled one of this name is oq's own
                 continue
             self.add(info, entry.load)
 
@@ -83,38 +85,34 @@ class Plugins:
     def executors(self, settings: Settings) -> list[Executor]:
         """The executors of all plugins, in the order of the plugins' names; raises DuplicateExecutor."""
         executors: dict[str, Executor] = {}
-        for _, brought in self._ask("oq_executors", settings=settings):
-            for executor in cast("Sequence[Executor]", brought):
-                if executor.name in executors:
-                    raise DuplicateExecutor(executor.name)
-                executors[executor.name] = executor
+        for _, pairs in self._ask("oq_executors", _names, settings=settings):
+            for name, executor in pairs:
+                if name in executors:
+                    raise DuplicateExecutor(name)
+                executors[name] = executor
         return list(executors.values())
 
     def stores(self) -> dict[str, StoreFactory]:
         """Store factories by URL scheme; raises PluginLoadError for a scheme that comes twice."""
-        return self._merge("oq_stores", "the store scheme", lambda brought: cast("Mapping[str, StoreFactory]", brought))
+        return self._merge("oq_stores", "the store scheme", _schemes)
 
     def cli_commands(self) -> dict[tuple[str, ...], CliCommand]:
         """Commands by path; raises PluginLoadError for a path that comes twice."""
-        return self._merge(
-            "oq_cli_commands",
-            "the command",
-            lambda brought: {command.path: command for command in cast("Sequence[CliCommand]", brought)},
-        )
+        return self._merge("oq_cli_commands", "the command", _paths)
 
-    def _merge(self, hook: str, what: str, mapping: Callable[[Any], Mapping[Any, T]]) -> dict[Any, T]:
-        merged: dict[Any, T] = {}
-        for info, brought in self._ask(hook):
-            for key, value in mapping(brought).items():
+    def _merge(self, hook: str, what: str, read: Callable[[Any], list[tuple[K, V]]]) -> dict[K, V]:
+        merged: dict[K, V] = {}
+        for info, pairs in self._ask(hook, read):
+            for key, value in pairs:
                 if key in merged:
                     name = " ".join(key) if isinstance(key, tuple) else key
-                    raise _load_error(info, f"{what} {name!r} is taken by another plugin")
+                    raise _load_error(info, f"{what} {name!r} is taken already")
                 merged[key] = value
         return merged
 
-    def _ask(self, hook: str, **arguments: object) -> list[tuple[PluginInfo, Any]]:
-        """What each plugin answers; one by one, so that a failing one can be named."""
-        answers = []
+    def _ask(self, hook: str, read: Callable[[Any], T], **arguments: object) -> list[tuple[PluginInfo, T]]:
+        """What `read` makes of each plugin's answer; one by one, so that a failing plugin can be named."""
+        answers: list[tuple[PluginInfo, T]] = []
         for name in sorted(self._infos):
             info = self._infos[name]
             plugin = self._manager.get_plugin(name)
@@ -123,7 +121,7 @@ class Plugins:
             others = [other for _, other in self._manager.list_name_plugin() if other is not plugin]
             caller = self._manager.subset_hook_caller(hook, others)
             try:
-                answers += [(info, answer) for answer in caller(**arguments)]
+                answers += [(info, read(answer)) for answer in caller(**arguments)]
             except OqError:
                 raise
             except Exception as error:
@@ -145,6 +143,18 @@ def built_in_plugins() -> Plugins:
         info = PluginInfo(name=name, distribution="oq-core", version=__version__)
         plugins.add(info, partial(import_module, module))
     return plugins
+
+
+def _names(brought: Sequence[Executor]) -> list[tuple[str, Executor]]:
+    return [(executor.name, executor) for executor in brought]
+
+
+def _schemes(brought: Mapping[str, StoreFactory]) -> list[tuple[str, StoreFactory]]:
+    return list(brought.items())
+
+
+def _paths(brought: Sequence[CliCommand]) -> list[tuple[tuple[str, ...], CliCommand]]:
+    return [(command.path, command) for command in brought]
 
 
 def _load_error(info: PluginInfo, reason: str) -> PluginLoadError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from oq.clock import Clock, wall_clock
 from oq.codec import PayloadCodec, make_converter
 from oq.errors import DuplicateExecutor, InvalidExecutor, InvalidTask, UnknownAction, UnknownExecutor
-from oq.executor import SUMMARY_LENGTH, Action, ChecksPayload, ChoosesLane, Chunk, Executor
+from oq.executor import SUMMARY_LENGTH, Action, ChecksPayload, ChoosesLane, Chunk, Executor, HasPools
 from oq.task import Priority, Status, Task, TaskHead, TaskSpec, TaskState, effective_timeout
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -54,6 +54,7 @@ class Registry:
         self._codecs: dict[tuple[str, str], tuple[Action, PayloadCodec[Any]]] = {}
         self._converter = make_converter()
         self._holder: _Holder | None = None
+        self._tell: list[Callable[[], None]] = []
         for executor in executors:
             self.register(executor)
 
@@ -73,9 +74,14 @@ class Registry:
                 raise InvalidExecutor(name, f"it has no attribute {attribute!r}")
         if self._holder is not None and isinstance(executor, AbstractAsyncContextManager):
             raise InvalidExecutor(name, "it holds resources, so it must be registered before the queue starts")
-        for action_name in executor.actions:
-            self._bind(executor, action_name)
+        if not isinstance(executor.actions, Mapping):
+            raise InvalidExecutor(name, "its actions must be a mapping of names to Action")
+        bound = {(name, action_name): self._bound(executor, action_name) for action_name in executor.actions}
+        self._codecs |= bound
         self._executors[name] = executor
+        if isinstance(executor, HasPools):
+            executor.on_pools_change(self._changed)
+        self._changed()
 
     def unregister(self, name: str) -> None:
         """Take an executor out; its pending tasks wait until it is back. Raises UnknownExecutor."""
@@ -83,6 +89,11 @@ class Registry:
         del self._executors[name]
         for key in [key for key in self._codecs if key[0] == name]:
             del self._codecs[key]
+        self._changed()
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever executors, their functions or their pools have changed."""
+        self._tell.append(tell)
 
     def get(self, name: str) -> Executor:
         """The executor of this name; raises UnknownExecutor."""
@@ -147,7 +158,9 @@ class Registry:
         try:
             return codec.decode(data)
         except msgspec.DecodeError as error:
-            raise InvalidTask(f"the stored payload does not fit {executor}/{action} any more: {error}", "payload") from None
+            raise InvalidTask(
+                f"the stored payload does not fit {executor}/{action} any more: {error}", "payload"
+            ) from None
 
     async def execute(self, spec: TaskSpec, *, clock: Clock = wall_clock) -> Any:
         """Run the task here and now, without a queue, and return what the executor returns; raises what it raises.
@@ -172,24 +185,38 @@ class Registry:
 
         async with trio.open_nursery() as nursery, receive:
             nursery.start_soon(run)
-            yield aiter(receive)
+            try:
+                yield aiter(receive)
+            except Exception as error:  # noqa: BLE001  # what the block raises; likewise
+                errors.insert(0, error)
             nursery.cancel_scope.cancel()
         if errors:
             raise errors[0]
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Hold the resources of all executors for the length of the block."""
+        """Hold the resources of all executors for the length of the block; RuntimeError if they are held already."""
+        if self._holder is not None:
+            raise RuntimeError("the registry is open already")
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            self._holder = _Holder(nursery)
+            holder = self._holder = _Holder(nursery)
             try:
                 for executor in self._executors.values():
                     if isinstance(executor, AbstractAsyncContextManager):
-                        await nursery.start(self._holder.hold, executor)
+                        await nursery.start(holder.hold, executor)
                 yield
+            except Exception as error:  # noqa: BLE001  # re-raised below, where no nursery wraps it in a group
+                failure = error
             finally:
-                self._holder.release.set()
+                holder.release.set()
                 self._holder = None
+        if failure is not None:
+            raise failure
+
+    def _changed(self) -> None:
+        for tell in self._tell:
+            tell()
 
     async def _run(self, spec: TaskSpec, ctx: _DirectContext, clock: Clock) -> Any:
         checked = self.check(spec)
@@ -219,17 +246,17 @@ class Registry:
             executor = self.get(executor_name)
             if action_name not in executor.actions:
                 raise UnknownAction(executor_name, action_name, sorted(executor.actions))
-            bound = self._bind(executor, action_name)
+            bound = self._codecs[executor_name, action_name] = self._bound(executor, action_name)
         return bound
 
-    def _bind(self, executor: Executor, action_name: str) -> tuple[Action, PayloadCodec[Any]]:
+    def _bound(self, executor: Executor, action_name: str) -> tuple[Action, PayloadCodec[Any]]:
         action = executor.actions[action_name]
+        if not isinstance(action, Action):
+            raise InvalidExecutor(executor.name, f"{action_name!r} is not an Action")
         try:
-            codec = PayloadCodec(action.payload, self._converter)
+            return action, PayloadCodec(action.payload, self._converter)
         except TypeError as error:
             raise InvalidExecutor(executor.name, f"the payload of {action_name!r} cannot be stored: {error}") from None
-        bound = self._codecs[executor.name, action_name] = action, codec
-        return bound
 
 
 @define

@@ -37,10 +37,14 @@ class Priority(IntEnum):
         if isinstance(value, str) and value.upper() in cls.__members__:
             return cls[value.upper()]
         number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
-        if isinstance(number, int) and not isinstance(number, bool) and number in iter(cls):
+        if isinstance(number, int) and not isinstance(number, bool) and number in {member.value for member in cls}:
             return cls(number)
         names = ", ".join(f"{member.name.lower()} ({member.value})" for member in cls)
         raise ValueError(f"{value!r} is not a priority; use one of {names}")
+
+
+def _priority(value: object) -> Priority:
+    return Priority.parse(value)
 
 
 class Status(StrEnum):
@@ -137,7 +141,7 @@ class TaskSpec:
     """Which of the executor's actions."""
     payload: Any = None
     """What the action needs: an instance of its payload class, or a mapping that fits it."""
-    priority: Priority = field(default=Priority.NORMAL, converter=Priority.parse)
+    priority: Priority = field(default=Priority.NORMAL, converter=_priority)
     queue: str = DEFAULT_QUEUE
     """The named stream, with its own limit and pause, that the task belongs to."""
     lane: str | None = None

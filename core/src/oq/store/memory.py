@@ -94,7 +94,8 @@ class _Kept:
     payload: bytes
     result: bytes | None = None
     attempts: list[Attempt] = field(factory=list)
-    blocks: dict[int, list[Block]] = field(factory=dict)
+    blocks: dict[int, dict[int, Block]] = field(factory=dict)
+    """By epoch and first chunk, so that a block sent twice is kept once."""
     followers: list[int] = field(factory=list)
     """The tasks that come after this one and have not been told that it is settled."""
 
@@ -188,14 +189,16 @@ class MemoryStore:
             for parent in head.after:
                 if parent not in seen and parent not in self._seqs:
                     raise InvalidTask(f"there is no task {parent!r}", f"tasks[{index}].after")
-            holder = held.get(head.unique_key or "") or self._holder(head.unique_key)
+            holder = self._holder(head.unique_key)
+            if holder is None and head.unique_key is not None:
+                holder = held.get(head.unique_key)
             if holder is not None:
                 given.append(replace(holder, duplicate=True))
                 continue
             entry = seen[head.id] = Entry(task_id=head.id, seq=self._next_seq + len(fresh))
             fresh.append((new, entry.seq))
             given.append(entry)
-            if head.unique_key:
+            if head.unique_key is not None:
                 held[head.unique_key] = entry
         events = [event for new, seq in fresh for event in self._add(new, seq, op.now)]
         self._next_seq += len(fresh)
@@ -221,7 +224,7 @@ class MemoryStore:
                 insort(parent.followers, seq)
 
     def _claim(self, op: Claim) -> Claimed:
-        token, runs = self._claims.get(op.worker, ("", ()))
+        token, runs = self._claims.get(op.worker, (None, ()))
         if token == op.token:
             return Claimed(runs=runs, more=True, lanes_version=self._lanes_version)
         offers = [offer for offer in op.offers if not self._paused(offer.queue)]
@@ -236,14 +239,10 @@ class MemoryStore:
             kept = self._tasks[choice.ready.seq]
             state = transitions.claimed(kept.head.id, kept.state, op.worker, op.lease_until, op.now)
             self._move(kept, state)
-            claimed.append(
-                Run(seq=kept.seq, head=kept.head, state=state, payload=kept.payload, units=choice.units)
-            )
+            claimed.append(Run(seq=kept.seq, head=kept.head, state=state, payload=kept.payload, units=choice.units))
             events.append(event_of(EventKind.STARTED, op.now, kept.seq, kept.head, state))
         self._claims[op.worker] = op.token, tuple(claimed)
-        return Claimed(
-            runs=tuple(claimed), more=chosen.more, lanes_version=self._lanes_version, events=tuple(events)
-        )
+        return Claimed(runs=tuple(claimed), more=chosen.more, lanes_version=self._lanes_version, events=tuple(events))
 
     def _finish(self, op: Finish) -> Finished:
         self._stops.discard((op.seq, op.epoch))
@@ -251,7 +250,7 @@ class MemoryStore:
         before = kept.state
         after = transitions.ended(kept.head, before, op.ending, op.executed_on, op.now)
         if op.block is not None:
-            kept.blocks.setdefault(op.epoch, []).append(op.block)
+            kept.blocks.setdefault(op.epoch, {})[op.block.first] = op.block
         kept.result = transitions.result_of(op.ending)
         self._end(kept, after, transitions.outcome_of(op.ending), op.now)
         event = event_of(transitions.event_kind_of(op.ending), op.now, op.seq, kept.head, after)
@@ -260,7 +259,7 @@ class MemoryStore:
 
     def _append(self, op: AppendChunks) -> Appended:
         kept = self._running(op.seq, op.epoch)
-        kept.blocks.setdefault(op.epoch, []).append(op.block)
+        kept.blocks.setdefault(op.epoch, {})[op.block.first] = op.block
         return Appended()
 
     def _renew(self, op: Renew) -> Renewed:
@@ -311,9 +310,11 @@ class MemoryStore:
         timers = sorted(
             (wakes_at, kept.seq) for kept in self._tasks.values() if (wakes_at := kept.state.wakes_at) is not None
         )
-        due = [(wakes_at, seq) for wakes_at, seq in timers if wakes_at <= op.now]
-        for _, seq in due[: op.limit - steps]:
-            events += self._wake(self._tasks[seq], op.now)
+        for _, seq in timers:
+            wakes_at = self._tasks[seq].state.wakes_at  # a step before may have moved it
+            if steps < op.limit and wakes_at is not None and wakes_at <= op.now:
+                events += self._wake(self._tasks[seq], op.now)
+                steps += 1
         next_at = min(
             (wakes_at for kept in self._tasks.values() if (wakes_at := kept.state.wakes_at) is not None), default=None
         )
@@ -465,8 +466,8 @@ class MemoryStore:
 
     def blocks(self, seq: int, epoch: int, first: int, limit: int) -> list[Block]:
         kept = self._tasks.get(seq)
-        blocks = kept.blocks.get(epoch, []) if kept else []
-        return [block for block in blocks if block.first + block.count > first][:limit]
+        blocks = kept.blocks.get(epoch, {}) if kept else {}
+        return [block for _, block in sorted(blocks.items()) if block.first + block.count > first][:limit]
 
     def page(self, wanted: TaskFilter, cursor: int | None, limit: int) -> Page[Record]:
         found = [

@@ -108,9 +108,7 @@ def lost(task_id: str, state: TaskState, now: datetime) -> TaskState:
             message=f"the process that ran it died {losses} times, the last time with nothing else running",
             retryable=False,
         )
-        return replace(
-            state, status=Status.FAILED, finished_at=now, failure=failure, losses=losses, lease_until=None
-        )
+        return replace(state, status=Status.FAILED, finished_at=now, failure=failure, losses=losses, lease_until=None)
     return replace(
         state, status=Status.PENDING, phase=Phase.READY, losses=losses, attempt=state.attempt - 1, lease_until=None
     )

@@ -1,0 +1,242 @@
+"""The one writer of a store: ops that wait while a flush is under way go into the next one together (group commit).
+
+Ops are either awaited (`apply`) or handed over (`post`). The flush itself runs on a thread of its own, or, for short
+commits and for virtual clocks, inline on the trio thread. When the disk refuses, the ends of runs are kept and sent
+again until they are stored; everything else is refused to whoever asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any, TypeVar, cast
+
+import outcome
+import trio
+from attrs import frozen
+
+from oq.errors import QueueClosed, StoreUnavailable
+from oq.store.base import AddMany, AppendChunks, Finish, Op, Refused, Renew, Reply, Store
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 1_000
+"""Ops (tasks, for submits) in one flush, so that none takes more than some milliseconds."""
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds between tries while the disk refuses."""
+
+R = TypeVar("R", bound=Reply)
+
+
+BeforeFlush = Callable[[], tuple[Op[Reply], Callable[[Reply], None]] | None]
+"""Gives one more op for the batch that is about to be flushed, and who takes its reply: the claim."""
+
+Heard = Callable[[Reply], None]
+"""Is told each reply, refusals excepted, before whoever sent the op gets it."""
+
+
+@frozen
+class _Item:
+    """An op and where its reply goes."""
+
+    op: Op[Reply]
+    done: Callable[[Reply], None]
+
+
+class Committer:
+    """Batches ops for one store. `run` must be running for anything to happen."""
+
+    def __init__(self, store: Store, *, before_flush: BeforeFlush, heard: Heard, inline: bool) -> None:
+        self._store = store
+        self._before_flush = before_flush
+        self._heard = heard
+        self._inline = inline
+        self._urgent: deque[_Item] = deque()
+        """Ends and renewals of runs: they free units and must not be lost."""
+        self._others: deque[_Item] = deque()
+        self._wake = trio.Event()
+        self._settled = trio.Event()
+        self._settled.set()
+        self._closing = False
+        self._dead = False
+        """Whether `run` has ended, so that nobody answers any more."""
+        self._thread: _WriterThread | None = None
+        self.failing: StoreUnavailable | None = None
+        """Why the last flush failed; None once one succeeded."""
+
+    async def apply(self, op: Op[R]) -> R:
+        """Apply the op and return its reply; raises what refused it.
+
+        Not cancelled once it is on its way, so that nobody has to guess what became of it.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closing:
+            raise QueueClosed
+        task = trio.lowlevel.current_task()
+
+        def done(reply: Reply) -> None:
+            trio.lowlevel.reschedule(task, outcome.Value(reply))
+
+        self.post(op, done)
+        reply = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        if isinstance(reply, Refused):
+            raise reply.error
+        return cast(R, reply)
+
+    def post(self, op: Op[Reply], done: Callable[[Reply], None]) -> None:
+        """Apply the op soon; `done` gets the reply, on the trio thread."""
+        if self._dead:
+            done(Refused(error=QueueClosed()))
+            return
+        (self._urgent if isinstance(op, Finish | Renew | AppendChunks) else self._others).append(_Item(op, done))
+        self.poke()
+
+    def poke(self) -> None:
+        """Flush soon, be it only for the claim that goes along."""
+        self._wake.set()
+
+    async def wait_settled(self) -> None:
+        """Return when nothing is on its way."""
+        await trio.lowlevel.checkpoint()
+        while not self._dead and (self._urgent or self._others or not self._settled.is_set()):
+            self.poke()
+            await self._settled.wait()
+            await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Take no more ops; `run` returns when those at hand are done."""
+        self._closing = True
+        self.poke()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Flush until closed. Shielded: what was accepted is carried out even while everything else is cancelled."""
+        if not self._inline:
+            self._thread = _WriterThread(self._store)
+        try:
+            with trio.CancelScope(shield=True):
+                task_status.started()
+                await self._run()
+        finally:
+            self._die()
+            if self._thread is not None:
+                self._thread.stop()
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            if not self._urgent and not self._others:
+                self._settled.set()
+                if self._closing:
+                    return
+                await self._wake.wait()
+            self._wake = trio.Event()
+            self._settled = trio.Event()
+            await trio.lowlevel.checkpoint()  # whoever is about to add an op does so now
+            batch = self._take()
+            try:
+                replies = await self._flush([item.op for item in batch]) if batch else []
+            except StoreUnavailable as error:
+                self._refuse(batch, error)
+                if self._closing:
+                    return
+                await self._sit_out(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                self.poke()
+                continue
+            except BaseException:
+                self._others.extendleft(reversed(batch))  # to be answered with the rest
+                raise
+            self.failing, pause = None, FIRST_PAUSE
+            self._hand_out(batch, replies)
+
+    def _take(self) -> list[_Item]:
+        """The next batch: ends of runs first, then the rest, then the claim for which they freed units.
+
+        While the disk refuses, ends of runs go alone, since they may find room where all together do not.
+        """
+        batch: list[_Item] = []
+        weight = 0
+        for items in (self._urgent, self._others):
+            while items and weight < MAX_BATCH:
+                item = items.popleft()
+                weight += len(item.op.tasks) if isinstance(item.op, AddMany) else 1
+                batch.append(item)
+            if batch and self.failing:
+                return batch
+        extra = self._before_flush()
+        if extra is not None:
+            batch.append(_Item(*extra))
+        return batch
+
+    async def _flush(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        if self._thread is None:
+            return self._store.apply(ops)
+        return await self._thread.apply(ops)
+
+    def _hand_out(self, batch: Sequence[_Item], replies: Sequence[Reply]) -> None:
+        for item, reply in zip(batch, replies, strict=True):
+            if not isinstance(reply, Refused):
+                self._heard(reply)
+            item.done(reply)
+
+    def _refuse(self, batch: Sequence[_Item], error: StoreUnavailable) -> None:
+        """Keep the ends of runs for another try, and refuse the rest."""
+        if self.failing is None:
+            log.error("%s; ends of runs are kept and tried again", error)
+        self.failing = error
+        kept = [item for item in batch if isinstance(item.op, Finish) and not self._closing]
+        self._urgent.extendleft(reversed(kept))
+        for item in batch:
+            if item not in kept:
+                item.done(Refused(error=error))
+
+    def _die(self) -> None:
+        """Answer whoever still waits; only a defect or the end of the event loop leaves any."""
+        self._dead = self._closing = True
+        self._settled.set()
+        for items in (self._urgent, self._others):
+            while items:
+                items.popleft().done(Refused(error=QueueClosed()))
+
+    async def _sit_out(self, pause: float) -> None:
+        """Give the disk time; ops that come meanwhile go into the next try. Closing does not wait."""
+        with trio.move_on_after(pause):
+            while not self._closing:
+                await self._wake.wait()
+                self._wake = trio.Event()
+
+
+class _WriterThread:
+    """The thread to which the store's write transactions belong."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._inbox: SimpleQueue[Sequence[Op[Reply]] | None] = SimpleQueue()
+        self._token = trio.lowlevel.current_trio_token()
+        self._waiting: trio.lowlevel.Task | None = None
+        self._thread = threading.Thread(target=self._work, name="oq-committer", daemon=True)
+        self._thread.start()
+
+    async def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        self._waiting = trio.lowlevel.current_task()
+        self._inbox.put(ops)
+        return cast("list[Reply]", await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED))
+
+    def stop(self) -> None:
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (ops := self._inbox.get()) is not None:
+            result: outcome.Outcome[list[Reply]] = outcome.capture(self._store.apply, ops)
+            self._token.run_sync_soon(self._done, result)
+
+    def _done(self, result: outcome.Outcome[Any]) -> None:
+        task, self._waiting = self._waiting, None
+        if task is not None:
+            trio.lowlevel.reschedule(task, result)

@@ -1,0 +1,465 @@
+"""The queue: submit, wait, stream, cancel, list, pause, and the life of the parts that make it go."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import trio
+
+from oq.admission import admit, admit_all
+from oq.clock import Clock
+from oq.codec import decode, decode_as, encode
+from oq.committer import Committer
+from oq.errors import AmbiguousId, InvalidTask, OqError, QueueClosed, TaskNotFound, VersionConflict
+from oq.functions import Functions
+from oq.handle import TaskHandle
+from oq.hub import DEFAULT_CAPACITY, EVERYTHING, EventFilter, Hub, Subscription
+from oq.ids import IdMaker
+from oq.query import Page, QueueSettings, TaskFilter
+from oq.registry import Registry
+from oq.retry import RetryPolicy
+from oq.runner import RunDefaults, Runner
+from oq.scheduler import Scheduler, new_worker_name
+from oq.stats import Stats, add_up
+from oq.store.base import (
+    EVERY_QUEUE,
+    QUEUES,
+    AddMany,
+    Cancel,
+    Moved,
+    NewTask,
+    Op,
+    PutValue,
+    Record,
+    Reply,
+    Requeue,
+    SetPriority,
+    Store,
+    TakeOver,
+)
+from oq.streams import ChunkStream, Streams
+from oq.task import Phase, Priority, Task, TaskSpec
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS = 5.0
+"""Seconds that cancelled attempts get to clean up at a shutdown, before they are left behind as lost."""
+
+ALL_TASKS = TaskFilter()
+
+OnFinal = Callable[[Task], Awaitable[object] | object]
+
+
+class Queue:
+    """A durable, priority-ordered queue of tasks; made by `oq.open_queue`."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        workers: int,
+        executor_limits: Mapping[str, int],
+        default_retry: RetryPolicy,
+        default_timeout: float | None,
+        grace: float,
+        clock: Clock,
+        inline_commits: bool,
+        chance: random.Random,
+    ) -> None:
+        self.executors = registry
+        """The executors by name."""
+        self.functions = Functions()
+        """The executor of this queue's own functions; see `task`."""
+        self.task = self.functions.task
+        """Decorator that makes an async function a task: `@queue.task(name="add")`."""
+        registry.register(self.functions)
+        self._store = store
+        self._clock = clock
+        self._workers = workers
+        self._grace = grace
+        self._default_retry = default_retry
+        self._hub = Hub()
+        self._scheduler = Scheduler(
+            store,
+            registry,
+            clock,
+            workers=max(workers, 1),
+            executor_limits=executor_limits,
+            worker_name=new_worker_name(),
+        )
+        self._committer = Committer(
+            store, before_flush=self._scheduler.before_flush, heard=self.heard, inline=inline_commits
+        )
+        self._streams = Streams(store, self._committer, self._hub)
+        self._runner = Runner(
+            registry,
+            self._committer,
+            self._streams,
+            self._scheduler,
+            RunDefaults(retry=default_retry, timeout=default_timeout),
+            clock,
+            chance,
+        )
+        self._scheduler.connect(self._committer, self._runner)
+        registry.on_change(self._scheduler.look_around)
+        self._make_id = IdMaker()
+        self._nursery: trio.Nursery | None = None
+        self._running = False
+        self._closed = False
+
+    # Handing in
+
+    async def submit(self, spec: TaskSpec, *, on_final: OnFinal | None = None) -> TaskHandle:
+        """Store the task durably and return its handle.
+
+        `on_final` is called once in this process, with the final task. Raises InvalidTask, UnknownExecutor,
+        UnknownAction, TaskExists, QueueFull, QueueClosed or StoreUnavailable, and then nothing is stored.
+        """
+        self._check_open()
+        now = self._clock()
+        task = admit(spec, self.executors, self._make_id, self._default_retry, now)
+        return (await self._add((task,), now, on_final))[0]
+
+    async def submit_many(self, specs: Sequence[TaskSpec], *, on_final: OnFinal | None = None) -> Sequence[TaskHandle]:
+        """Store all of the tasks, or none, and return their handles in the same order.
+
+        A task may come `after` those before it in the list. `on_final` is called once for each. Raises what `submit`
+        raises, with paths that begin with `tasks[index]`.
+        """
+        self._check_open()
+        now = self._clock()
+        tasks = admit_all(specs, self.executors, self._make_id, self._default_retry, now)
+        return await self._add(tasks, now, on_final)
+
+    # Looking
+
+    async def get(self, task_id: str) -> Task:
+        """The task with payload, result and attempts; raises TaskNotFound or DamagedRecord."""
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        full = self._store.load(task_id)
+        if full is None:
+            raise TaskNotFound(task_id)
+        head = full.head
+        return Task(
+            seq=full.seq,
+            head=head,
+            state=full.state,
+            paused=self._paused(head.queue),
+            payload=self._payload(head.executor, head.action, full.payload),
+            result=None if full.result is None else self._result(head.executor, head.action, full.result),
+            past_attempts=full.attempts,
+        )
+
+    def handle(self, task_id: str) -> TaskHandle:
+        """The handle of a task submitted earlier, here or elsewhere."""
+        return TaskHandle(task_id, False, self)
+
+    async def resolve(self, prefix: str) -> str:
+        """The id that begins with `prefix`; raises TaskNotFound or AmbiguousId."""
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        return one_of(prefix, self._store.resolve(prefix, 3) if prefix else [])
+
+    async def list(self, wanted: TaskFilter = ALL_TASKS, *, cursor: int | None = None, limit: int = 50) -> Page[Task]:
+        """The newest tasks that fit, without payload, result and attempts.
+
+        Pass the page's `cursor` to get the next one. A page may hold fewer than `limit` and still not be the last.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        page = self._store.page(wanted, cursor, limit)
+        paused = self._paused_queues()
+        return Page(items=tuple(_view(record, paused) for record in page.items), cursor=page.cursor)
+
+    async def stats(self) -> Stats:
+        """How many tasks there are of each kind; costs the same however many there are."""
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        counts = self._store.counts()
+        names = sorted({count.queue for count in counts})
+        stored = self._paused_queues()
+        paused = set(names) if EVERY_QUEUE in stored else stored
+        return Stats(
+            tasks=add_up(counts, paused),
+            queues={name: add_up([count for count in counts if count.queue == name], paused) for name in names},
+            paused=tuple(sorted(stored)),
+            workers=self._workers,
+            busy=self._runner.running,
+            store_bytes=self._store.size(),
+        )
+
+    def subscribe(
+        self, wanted: EventFilter = EVERYTHING, *, capacity: int = DEFAULT_CAPACITY
+    ) -> AbstractContextManager[Subscription]:
+        """Get the events of this process within the block: `with queue.subscribe() as events: async for event in events`.
+
+        At most `capacity` events wait; `events.missed` counts those that did not fit.
+        """
+        return self._hub.subscribe(wanted, capacity)
+
+    # Waiting
+
+    async def wait(self, task_id: str) -> Task:
+        """Return the task once it is final. Raises TaskNotFound, or QueueClosed when the queue closes before."""
+        with self._hub.watch(task_id) as watch:
+            while True:
+                seen = watch.version
+                self._check_open()
+                record = self._store.get(task_id)
+                if record is None:
+                    raise TaskNotFound(task_id)
+                if record.state.status.final:
+                    return await self.get(task_id)
+                await watch.changed(seen)
+
+    async def wait_idle(self) -> None:
+        """Return when nothing runs here, nothing is ready that could start, and nothing waits for its next attempt.
+
+        Tasks that are scheduled, paused, or blocked by those, and tasks whose executor is missing, do not count.
+        """
+        await trio.lowlevel.checkpoint()
+        with self._hub.subscribe(capacity=1) as events:
+            while True:
+                self._check_open()
+                await self._committer.wait_settled()
+                if self._scheduler.is_idle and not (await self.stats()).tasks.by_phase[Phase.RETRYING]:
+                    return
+                events.receive_nowait()
+                await anext(events, None)
+
+    @asynccontextmanager
+    async def stream(self, task_id: str) -> AsyncIterator[ChunkStream]:
+        """The task's output from its first chunk to its end: `async with queue.stream(id) as chunks: async for …`.
+
+        Any number may read; each sees every chunk in order, whenever it comes. A task that runs again announces that
+        by a `StreamRestarted`. Raises TaskNotFound.
+        """
+        async with aclosing(self._streams.read(task_id)) as chunks:
+            yield chunks
+
+    # Acting
+
+    async def cancel(self, task_id: str) -> Task:
+        """Cancel a task that is not final; a run in progress is stopped. Raises TaskNotFound or IllegalMove."""
+        self._check_open()
+        record = self._store.get(task_id)
+        if record is not None:
+            self._streams.send_of(record.seq)
+        return await self._move(task_id, Cancel(task_id=task_id, now=self._clock()))
+
+    async def set_priority(self, task_id: str, priority: Priority | str | int) -> Task:
+        """Change the priority of a task that is not final; its place among equals stays. Raises as `cancel` does."""
+        try:
+            parsed = Priority.parse(priority)
+        except ValueError as error:
+            raise InvalidTask(str(error), "priority") from None
+        return await self._move(task_id, SetPriority(task_id=task_id, priority=parsed, now=self._clock()))
+
+    async def requeue(self, task_id: str) -> Task:
+        """Make a failed or cancelled task pending again, with a fresh count of attempts. Raises as `cancel` does."""
+        return await self._move(task_id, Requeue(task_id=task_id, now=self._clock()))
+
+    async def pause(self, queue: str | None = None) -> None:
+        """Start nothing of this queue (None: of any) until it is resumed. What runs goes on; the pause is stored."""
+        await self._change_queue(queue or EVERY_QUEUE, paused=True)
+
+    async def resume(self, queue: str | None = None) -> None:
+        """Undo `pause`. Resuming all queues does not resume those that were paused by name."""
+        await self._change_queue(queue or EVERY_QUEUE, paused=False)
+
+    async def set_limit(self, queue: str, limit: int | None) -> None:
+        """Let at most `limit` tasks of a queue run at once; None for no limit of its own. Stored."""
+        if limit is not None and limit < 1:
+            raise InvalidTask("must be 1 or more; use pause to start nothing", "limit")
+        await self._change_queue(queue, limit=limit)
+
+    # Running
+
+    async def start(self) -> None:
+        """Begin to start tasks. `open_queue` does it unless told otherwise."""
+        self._check_open()
+        if not self._workers:
+            raise InvalidTask("this queue was opened without workers", "workers")
+        await trio.lowlevel.checkpoint()
+        self._running = True
+        self._scheduler.begin_claiming()
+
+    async def drain(self) -> None:
+        """Start nothing more, and return when what runs has finished."""
+        self._scheduler.stop_claiming()
+        self._running = False
+        await self._runner.wait_none_running()
+        await self._committer.wait_settled()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Start nothing more, give what runs `grace` seconds to finish, and give back what is left, uncounted."""
+        self._scheduler.stop_claiming()
+        self._running = False
+        with trio.move_on_after(self._grace if grace is None else grace):
+            await self._runner.wait_none_running()
+        self._runner.give_back()
+        with trio.move_on_after(LAST_WORDS) as patience:
+            await self._runner.wait_none_running()
+        if patience.cancelled_caught:
+            log.error("%d attempts do not end though they were cancelled", self._runner.running)
+        with trio.move_on_after(LAST_WORDS) as patience:
+            await self._committer.wait_settled()
+        if patience.cancelled_caught:
+            log.error("the store takes no commits; runs whose end it does not know will run again")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether this process starts tasks."""
+        return self._running
+
+    def heard(self, reply: Reply) -> None:
+        """Pass on what a commit made happen; called by the committer."""
+        if reply.events or reply.unsettled:
+            self._scheduler.heard(reply)
+            self._hub.publish(reply.events)
+
+    # Inside
+
+    async def _add(self, tasks: tuple[NewTask, ...], now: datetime, on_final: OnFinal | None) -> Sequence[TaskHandle]:
+        if not tasks:
+            await trio.lowlevel.checkpoint()
+            return []
+        for task in tasks:
+            self._scheduler.note_lane((task.head.queue, task.head.executor, task.head.lane))
+        self._scheduler.look()  # so that the claim goes along in the same commit
+        added = await self._committer.apply(AddMany(tasks=tasks, now=now))
+        if on_final is not None:
+            for entry in added.entries:
+                self._call_at_final(entry.task_id, on_final)
+        return [TaskHandle(entry.task_id, entry.duplicate, self) for entry in added.entries]
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Let the parts run for the length of the block; `oq.open_queue` does this."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self._committer.run)
+            try:
+                nursery.start_soon(self._streams.run)
+                nursery.start_soon(self._listen)
+                if self._workers:
+                    if self._store.exclusive:
+                        await self._committer.apply(TakeOver(now=self._clock()))
+                    await nursery.start(self._runner.run)
+                    nursery.start_soon(self._scheduler.run)
+                    nursery.start_soon(self._scheduler.renew)
+                yield
+            finally:
+                self._closed = True
+                self._hub.close()
+                self._committer.close()
+                nursery.cancel_scope.cancel()
+
+    async def _listen(self) -> None:
+        """Hear of changes that other processes make, until cancelled."""
+        descriptor = self._store.changes_fileno()
+        if descriptor is None:
+            return
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            self._store.drain_changes()
+            self._scheduler.look_around()
+            for seq, epoch in self._store.stops():
+                self._runner.end_over(seq, epoch)
+            self._hub.touch_all()
+            for task_id in self._hub.awaited():
+                record = self._store.get(task_id)
+                if record is not None and record.state.status.final:
+                    self._hub.became_final(task_id)
+
+    def _call_at_final(self, task_id: str, on_final: OnFinal) -> None:
+        self._hub.call_at_final(task_id, lambda: self._spawn_callback(task_id, on_final))
+        record = self._store.get(task_id)
+        if record is not None and record.state.status.final:
+            self._hub.became_final(task_id)
+
+    def _spawn_callback(self, task_id: str, on_final: OnFinal) -> None:
+        if self._nursery is not None and not self._closed:
+            self._nursery.start_soon(self._callback, task_id, on_final)
+
+    async def _callback(self, task_id: str, on_final: OnFinal) -> None:
+        try:
+            answer = on_final(await self.get(task_id))
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception:  # a callback's failure is its own
+            log.exception("the callback of task %s failed", task_id)
+
+    async def _move(self, task_id: str, op: Op[Moved]) -> Task:
+        self._check_open()
+        await self._committer.apply(op)
+        record = self._store.get(task_id)
+        if record is None:
+            raise TaskNotFound(task_id)
+        return _view(record, self._paused_queues())
+
+    async def _change_queue(self, queue: str, **changes: Any) -> None:
+        """Change a queue's stored settings, however many others do so at the same time."""
+        self._check_open()
+        while True:
+            stored = self._store.value(QUEUES, queue)
+            settings = QueueSettings() if stored is None else decode_as(stored.data, QueueSettings)
+            changed = msgspec.structs.replace(settings, **changes)
+            expect = 0 if stored is None else stored.version
+            try:
+                await self._committer.apply(PutValue(namespace=QUEUES, key=queue, value=encode(changed), expect=expect))
+            except VersionConflict:
+                continue
+            self._scheduler.look_around()
+            return
+
+    def _paused_queues(self) -> set[str]:
+        return {
+            name for name, value in self._store.values(QUEUES).items() if decode_as(value.data, QueueSettings).paused
+        }
+
+    def _paused(self, queue: str) -> bool:
+        return not self._paused_queues().isdisjoint((queue, EVERY_QUEUE))
+
+    def _payload(self, executor: str, action: str, data: bytes) -> Any:
+        """The payload as its class where the executor is known, else as builtins."""
+        try:
+            return self.executors.decode_payload(executor, action, data)
+        except OqError:
+            return decode(data)
+
+    def _result(self, executor: str, action: str, data: bytes) -> Any:
+        """The result as its type where the executor is known, else as builtins."""
+        try:
+            return decode_as(data, self.executors.action(executor, action).result)
+        except (OqError, msgspec.DecodeError, TypeError):
+            return decode(data)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueClosed
+
+
+def _view(record: Record, paused: Collection[str]) -> Task:
+    is_paused = record.head.queue in paused or EVERY_QUEUE in paused
+    return Task(seq=record.seq, head=record.head, state=record.state, paused=is_paused)
+
+
+def one_of(prefix: str, matches: Sequence[str]) -> str:
+    """The one id that a prefix means; raises TaskNotFound or AmbiguousId."""
+    match matches:
+        case [only]:
+            return only
+        case []:
+            raise TaskNotFound(prefix)
+        case _:
+            raise AmbiguousId(prefix, matches)

@@ -1,0 +1,328 @@
+"""Runs attempts: each claimed task from its start to the moment when its ending is recorded."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import traceback
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Protocol, cast
+
+import outcome
+import trio
+from attrs import define, field, frozen
+
+from oq.clock import Clock
+from oq.codec import encode
+from oq.committer import Committer
+from oq.errors import (
+    InvalidTask,
+    LeaseLost,
+    PermanentError,
+    RetryableError,
+    RetryLater,
+    UnknownAction,
+    UnknownExecutor,
+)
+from oq.executor import Chunk
+from oq.registry import Registry
+from oq.retry import RetryPolicy, next_delay
+from oq.store.base import Block, Ending, Failed, Finish, Refused, Released, Reply, Retried, Run, Succeeded
+from oq.streams import Output, Streams
+from oq.task import Failure, Task, effective_timeout
+
+log = logging.getLogger(__name__)
+
+LONGEST_MESSAGE = 10_000
+"""Characters that are kept of a failure's message."""
+LONGEST_TRACEBACK = 4_000
+"""Characters that are kept of the end of an unexpected exception's traceback."""
+
+
+class Units(Protocol):
+    """Where the units that a run holds go back to."""
+
+    def release(self, run: Run) -> None: ...
+
+
+class Stop(Enum):
+    """Why a run is being ended from outside."""
+
+    OVER = "over"
+    """Its epoch ended: it was cancelled or counts as lost."""
+    SHUTDOWN = "shutdown"
+    """It is to be given back."""
+
+
+@frozen(kw_only=True)
+class RunDefaults:
+    """What holds for a task that does not say."""
+
+    retry: RetryPolicy
+    timeout: float | None
+    """Seconds for one attempt; None for no limit."""
+
+
+@define(eq=False)
+class Active:
+    """A run in progress; also the context that its executor gets."""
+
+    run: Run
+    _streams: Streams
+    epoch: int
+    attempt: int
+    started_at: datetime
+    units: tuple[str, ...]
+    deadline: float = math.inf
+    executed_on: str | None = None
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    stop: Stop | None = None
+    output: Output | None = None
+
+    async def emit(self, chunk: Chunk | str) -> None:
+        """See `oq.executor.Context.emit`."""
+        if self.output is None:
+            self.output = self._streams.open(self.run.head.id, self.run.seq, self.epoch)
+        await self.output.emit(Chunk(text=chunk) if isinstance(chunk, str) else chunk)
+
+
+class Runner:
+    """Runs claimed tasks, each in a slot; a slot is a coroutine that lives on and takes the next run."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        committer: Committer,
+        streams: Streams,
+        units: Units,
+        defaults: RunDefaults,
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self._registry = registry
+        self._committer = committer
+        self._streams = streams
+        self._units = units
+        self._defaults = defaults
+        self._clock = clock
+        self._chance = chance
+        self._active: dict[tuple[int, int], Active] = {}
+        self._idle_slots: list[trio.lowlevel.Task] = []
+        self._nursery: trio.Nursery | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+
+    @property
+    def running(self) -> int:
+        """How many runs are in progress."""
+        return len(self._active)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the slots, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    def start(self, run: Run) -> None:
+        """Start a claimed task, in a slot that is idle or in a new one."""
+        active = Active(
+            run, self._streams, run.state.epoch, run.state.attempt, run.state.started_at or self._clock(), run.units
+        )
+        self._active[run.seq, run.state.epoch] = active
+        if self._idle_slots:
+            trio.lowlevel.reschedule(self._idle_slots.pop(), outcome.Value(active))
+        else:
+            assert self._nursery is not None, "the runner has not been started"
+            self._nursery.start_soon(self._slot, active)
+
+    def end_over(self, seq: int, epoch: int) -> None:
+        """The epoch of a run is over, if it is one of ours: stop it."""
+        if (active := self._active.get((seq, epoch))) is not None:
+            active.stop = Stop.OVER
+            active.scope.cancel()
+
+    def give_back(self) -> None:
+        """Stop every run, and give it back as if it had not been."""
+        for active in self._active.values():
+            active.stop = active.stop or Stop.SHUTDOWN
+            active.scope.cancel()
+
+    async def wait_none_running(self) -> None:
+        """Return when no run is in progress."""
+        while self._active:
+            await self._changed.park()
+
+    def in_progress(self) -> list[Run]:
+        """The runs in progress."""
+        return [active.run for active in self._active.values()]
+
+    async def _slot(self, active: Active) -> None:
+        while True:
+            ending = await self._execute(active)
+            self._record(active, ending)
+            active = await self._next()
+
+    async def _next(self) -> Active:
+        """Wait, idle, for the next run."""
+        task = trio.lowlevel.current_task()
+        self._idle_slots.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._idle_slots.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return cast(Active, await trio.lowlevel.wait_task_rescheduled(abort))
+
+    async def _execute(self, active: Active) -> Ending:
+        """Run the executor within its time, and say how that ended."""
+        run = active.run
+        timeout = effective_timeout(run.head.timeout, self._defaults.timeout)
+        try:
+            executor = self._registry.get(run.head.executor)
+            payload = self._registry.decode_payload(run.head.executor, run.head.action, run.payload)
+        except UnknownExecutor:
+            return Released()  # it was unregistered in between; the task waits until it is back
+        except (UnknownAction, InvalidTask) as error:
+            return Failed(_failure(error, retryable=False))
+        task = Task(seq=run.seq, head=run.head, state=run.state, payload=payload, past_attempts=())
+        active.scope.deadline = active.deadline = trio.current_time() + timeout
+        try:
+            with active.scope:
+                result = await executor.execute(task, active)
+                return _success(result)
+        except BaseException as error:  # whatever an executor raises is its attempt's failure, and no one else's
+            if _is_not_its_own(error):
+                raise
+            return self._ending_of(error, run) if active.stop is None else Released()
+        if active.stop is not None:
+            return Released()
+        return self._ending_of(RetryableError(f"it took longer than {timeout:g} s", type="Timeout"), run)
+
+    def _ending_of(self, error: BaseException, run: Run) -> Ending:
+        """What the failed attempt means for its task."""
+        error = _unwrapped(error)
+        now = self._clock()
+        if isinstance(error, RetryLater) and not error.counted:
+            return Retried(_failure(error), now + timedelta(seconds=error.after), counted=False)
+        failure = _failure(error, retryable=not isinstance(error, PermanentError))
+        policy = run.head.retry or self._defaults.retry
+        delay = next_delay(policy, run.state.attempt, failure, self._chance.random())
+        if delay is None:
+            return Failed(failure)
+        return Retried(failure, now + timedelta(seconds=delay))
+
+    def _record(self, active: Active, ending: Ending) -> None:
+        """Hand the ending to the store, and its units to whoever is next."""
+        run, output = active.run, active.output
+        block: Block | None = output.take_block() if output is not None else None
+        finish = Finish(
+            seq=run.seq,
+            epoch=active.epoch,
+            ending=ending,
+            now=self._clock(),
+            executed_on=active.executed_on,
+            block=block,
+        )
+        del self._active[run.seq, active.epoch]
+        self._units.release(run)
+        self._committer.post(finish, self._recorded if output is None else self._recorded_with(output))
+        if not self._active:
+            self._changed.unpark_all()
+
+    def _recorded_with(self, output: Output) -> Callable[[Reply], None]:
+        def done(reply: Reply) -> None:
+            self._streams.close(output)
+            self._recorded(reply)
+
+        return done
+
+    def _recorded(self, reply: Reply) -> None:
+        if isinstance(reply, Refused) and isinstance(reply.error, LeaseLost):
+            log.debug("an ending came too late: %s", reply.error)
+        elif isinstance(reply, Refused):
+            log.error("an ending could not be recorded: %s", reply.error)
+
+
+def _success(result: Any) -> Ending:
+    if result is None:
+        return Succeeded(None)
+    try:
+        return Succeeded(encode(result))
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"the result, of type {type(result).__name__}, cannot be stored: {error}"
+        return Failed(Failure(type="InvalidResult", message=message, retryable=False))
+
+
+def _is_not_its_own(error: BaseException) -> bool:
+    """Whether the error, or one in its group, is about the whole program: Ctrl-C, or the event loop coming down."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_not_its_own(inner) for inner in error.exceptions)
+    return isinstance(error, KeyboardInterrupt | trio.Cancelled | GeneratorExit)
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """The one error inside groups of one; of a larger group, the one that says most about what to do."""
+    while isinstance(error, BaseExceptionGroup):
+        steering = [inner for inner in error.exceptions if isinstance(inner, PermanentError | RetryLater)]
+        if not steering and len(error.exceptions) > 1:
+            return error
+        error = (steering or error.exceptions)[0]
+    return error
+
+
+def _failure(error: BaseException, *, retryable: bool = True) -> Failure:
+    """The error as it is recorded."""
+    match error:
+        case PermanentError() | RetryableError() | RetryLater():
+            name, message, details = error.type, error.message, error.details
+        case InvalidTask() | UnknownAction():
+            name, message, details = type(error).__name__, str(error), None
+        case BaseExceptionGroup():
+            name = type(error).__name__
+            message = "; ".join(f"{type(inner).__name__}: {inner}" for inner in error.exceptions)
+            details = {"traceback": _traceback(error)}
+        case _:
+            name, message, details = type(error).__name__, str(error), {"traceback": _traceback(error)}
+    failure = Failure(
+        type=name,
+        message=message[:LONGEST_MESSAGE] or name,
+        retryable=retryable,
+        retry_after=error.after if isinstance(error, RetryLater) else None,
+        details=details,
+    )
+    return failure if _can_be_stored(failure) else _storable(failure)
+
+
+def _can_be_stored(value: object) -> bool:
+    try:
+        encode(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _storable(failure: Failure) -> Failure:
+    """The same failure, with what cannot be stored replaced by how it prints."""
+
+    def clean(text: object) -> str:
+        return str(text).encode("utf-8", "backslashreplace").decode()
+
+    details = {
+        clean(key): value if _can_be_stored(value) else clean(repr(value))
+        for key, value in (failure.details or {}).items()
+    }
+    return Failure(
+        type=clean(failure.type),
+        message=clean(failure.message),
+        retryable=failure.retryable,
+        retry_after=failure.retry_after,
+        details=details,
+    )
+
+
+def _traceback(error: BaseException) -> str:
+    """The end of the traceback, where the cause is."""
+    return "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]

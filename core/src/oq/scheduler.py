@@ -1,0 +1,314 @@
+"""Decides what starts next: keeps pools and timers, and adds the claim to each flush in which something could start.
+
+It never polls. A claim goes along when a task may have become ready or a unit came free; timers sleep until the next
+moment that the store knows of.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import cast
+
+import trio
+from attrs import define
+
+from oq.choose import Offer
+from oq.clock import Clock
+from oq.codec import decode_as
+from oq.committer import Committer
+from oq.errors import StoreError
+from oq.events import EventKind
+from oq.executor import HasPools, LanePools
+from oq.query import QueueSettings
+from oq.registry import Registry
+from oq.runner import Runner
+from oq.store.base import QUEUES, Advance, Advanced, Claim, Claimed, Op, Refused, Renew, Renewed, Reply, Run, Store
+from oq.store.transitions import runs_alone
+from oq.task import Phase
+
+log = logging.getLogger(__name__)
+
+EVERYTHING = "all"
+"""The pool that every task takes a unit of: the workers of this process."""
+
+LONGEST_SLEEP = 30.0
+"""Seconds after which the wall clock is read again, so that a step of it is noticed."""
+
+LEASE = 60.0
+"""Seconds that a run is leased for, in stores that several processes run."""
+
+PAUSE_AFTER_FAILURE = 1.0
+"""Seconds before timers are tried again when the store refused."""
+
+_ENDS_RUNS = frozenset({EventKind.CANCELLED, EventKind.LOST, EventKind.FAILED})
+"""What ends a run from outside; a run that ended by itself is not in progress any more when its event comes."""
+
+Lane = tuple[str, str, str]
+UNLIMITED = 2**31
+
+
+@define
+class Pool:
+    """Units of something that there is a limited number of."""
+
+    capacity: int
+    used: int = 0
+
+
+class Scheduler:
+    """Offers lanes, counts units, and wakes up when something is due."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        clock: Clock,
+        *,
+        workers: int,
+        executor_limits: Mapping[str, int],
+        worker_name: str,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._executor_limits = dict(executor_limits)
+        self._worker = worker_name
+        self._pools: dict[str, Pool] = {EVERYTHING: Pool(workers)}
+        self._queues: dict[str, QueueSettings] = {}
+        self._lanes: frozenset[Lane] = frozenset()
+        self._noted: set[Lane] = set()
+        """Lanes of tasks that are being submitted here, until the store has them."""
+        self._lanes_version = -1
+        self._offers: tuple[Offer, ...] = ()
+        self._stale = True
+        """Whether lanes, pools or settings changed since the offers were made."""
+        self._may_start = True
+        """Whether some offered lane may have a ready task that units allow to start."""
+        self._more = False
+        """Whether the last claim left ready tasks behind for want of units."""
+        self._claiming = False
+        self._claim_in_flight = False
+        self._alone: Run | None = None
+        """The task that runs alone, while it does."""
+        self._leases = not store.exclusive
+        self._next_at: datetime | None = None
+        self._advance_wanted = True
+        self._timer = trio.Event()
+        self._claims = 0
+        self._committer: Committer
+        self._runner: Runner
+
+    def connect(self, committer: Committer, runner: Runner) -> None:
+        """Tell who commits and who runs; to be called once, before anything else."""
+        self._committer = committer
+        self._runner = runner
+
+    # What is running, and whether something could start
+
+    def begin_claiming(self) -> None:
+        """Start what is ready, from now on."""
+        self._claiming = True
+        self.look()
+
+    def stop_claiming(self) -> None:
+        """Start nothing more."""
+        self._claiming = False
+
+    def look(self) -> None:
+        """Something may be ready: claim with the next flush."""
+        self._may_start = True
+        if self._claiming:
+            self._committer.poke()
+
+    def look_around(self) -> None:
+        """Lanes, pools or settings may have changed, here or in another process."""
+        self._stale = True
+        self._advance_wanted = True
+        self._timer.set()
+        self.look()
+
+    def note_lane(self, lane: Lane) -> None:
+        """A task of this lane is about to be submitted, so that it can start with the commit that stores it."""
+        if lane not in self._lanes and lane not in self._noted:
+            self._noted.add(lane)
+            self._stale = True
+
+    @property
+    def workers(self) -> int:
+        return self._pools[EVERYTHING].capacity
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, nothing is about to start, and nothing that is ready could."""
+        return not (self._runner.running or self._claim_in_flight or self._may_start)
+
+    # Called by the committer
+
+    def before_flush(self) -> tuple[Op[Reply], Callable[[Reply], None]] | None:
+        """The claim, when something could start."""
+        everything = self._pools[EVERYTHING]
+        free = everything.capacity - everything.used
+        if not (self._claiming and self._may_start and free > 0 and self._alone is None):
+            return None
+        if self._stale:
+            self._make_offers()
+        self._may_start = False
+        self._claims += 1
+        self._claim_in_flight = True
+        now = self._clock()
+        claim = Claim(
+            token=f"{self._worker}/{self._claims}",
+            worker=self._worker,
+            offers=self._offers,
+            free={name: pool.capacity - pool.used for name, pool in self._pools.items()},
+            limit=free,
+            idle=everything.used == 0,
+            now=now,
+            lease_until=now + timedelta(seconds=LEASE) if self._leases else None,
+        )
+        return claim, self._claimed
+
+    def _claimed(self, reply: Reply) -> None:
+        self._claim_in_flight = False
+        if isinstance(reply, Refused):
+            self._may_start = True  # the committer asks again once the store takes commits
+            return
+        claimed = cast(Claimed, reply)
+        if claimed.lanes_version != self._lanes_version:
+            self._stale = True
+            self._may_start = True
+            self._committer.poke()
+        self._more = claimed.more
+        for run in claimed.runs:
+            for unit in run.units:
+                self._pools[unit].used += 1
+            if runs_alone(run.state):
+                self._alone = run
+            self._runner.start(run)
+
+    def heard(self, reply: Reply) -> None:
+        """Take note of what became ready, of new timers, and of followers left to tell."""
+        for event in reply.events:
+            if event.phase is Phase.READY and not self._claim_in_flight:
+                self.look()  # a claim in flight is in the same batch, behind what made this task ready
+            if event.wakes_at is not None and (self._next_at is None or event.wakes_at < self._next_at):
+                self._next_at = event.wakes_at
+                self._timer.set()
+            if event.kind in _ENDS_RUNS:
+                self._runner.end_over(event.seq, event.epoch)
+        if reply.unsettled:
+            self._advance_wanted = True
+            self._timer.set()
+
+    def release(self, run: Run) -> None:
+        """Take back the units of a run that has ended."""
+        for unit in run.units:
+            self._pools[unit].used -= 1
+        if self._alone is run:
+            self._alone = None
+        if self._more or self._may_start:
+            self.look()
+
+    # Offers
+
+    def _make_offers(self) -> None:
+        self._stale = False
+        self._lanes_version, stored = self._store.lanes()
+        self._noted -= stored
+        self._lanes = stored | self._noted
+        self._queues = {
+            name: decode_as(value.data, QueueSettings) for name, value in self._store.values(QUEUES).items()
+        }
+        pools = {EVERYTHING: self.workers}
+        offers: list[Offer] = []
+        for queue, executor, lane in sorted(self._lanes):
+            wanted = self._lane_pools(executor, lane)
+            if wanted is None:
+                continue
+            pools[f"queue:{queue}"] = self._queue_limit(queue)
+            pools[f"executor:{executor}"] = self._executor_limits.get(executor, UNLIMITED)
+            pools |= self._own_pools(executor)
+            needs = (EVERYTHING, f"queue:{queue}", f"executor:{executor}", *wanted.needs)
+            offers.append(Offer(queue=queue, executor=executor, lane=lane, needs=needs, choices=wanted.choices))
+        self._offers = tuple(offers)
+        for name, capacity in pools.items():
+            self._pools.setdefault(name, Pool(capacity)).capacity = capacity
+        for name in [name for name, pool in self._pools.items() if name not in pools and not pool.used]:
+            del self._pools[name]
+
+    def _lane_pools(self, executor_name: str, lane: str) -> LanePools | None:
+        """What a task of this lane needs; None when nobody here can run it."""
+        if executor_name not in self._registry:
+            return None
+        executor = self._registry.get(executor_name)
+        return executor.lane_pools(lane) if isinstance(executor, HasPools) else LanePools()
+
+    def _own_pools(self, executor_name: str) -> dict[str, int]:
+        executor = self._registry.get(executor_name)
+        return dict(executor.pools()) if isinstance(executor, HasPools) else {}
+
+    def _queue_limit(self, queue: str) -> int:
+        settings = self._queues.get(queue)
+        return UNLIMITED if settings is None or settings.limit is None else settings.limit
+
+    # Timers
+
+    async def run(self) -> None:
+        """Wake tasks at their moments, until cancelled."""
+        while True:
+            now = self._clock()
+            if self._advance_wanted or (self._next_at is not None and self._next_at <= now):
+                self._advance_wanted = False
+                await self._advance(now)
+                continue
+            sleep = LONGEST_SLEEP
+            if self._next_at is not None:
+                sleep = min(sleep, max(0.0, (self._next_at - now).total_seconds()))
+            with trio.move_on_after(sleep):
+                await self._timer.wait()
+            self._timer = trio.Event()
+
+    async def _advance(self, now: datetime) -> None:
+        replied = trio.Event()
+
+        def done(reply: Reply) -> None:
+            if isinstance(reply, Advanced):
+                self._next_at = reply.next_at
+                self._advance_wanted = self._advance_wanted or reply.more
+                if reply.lanes_version != self._lanes_version:
+                    self._stale = True
+                    self.look()
+            else:
+                self._advance_wanted = True
+            replied.set()
+
+        self._may_start = True  # let the claim go along for what becomes ready
+        self._committer.post(Advance(now=now), done)
+        await replied.wait()
+        if self._committer.failing:
+            await trio.sleep(PAUSE_AFTER_FAILURE)
+
+    async def renew(self) -> None:
+        """Renew the leases of what runs, until cancelled; only for stores that several processes run."""
+        while self._leases:
+            await trio.sleep(LEASE / 3)
+            runs = tuple((run.seq, run.state.epoch) for run in self._runner.in_progress())
+            if not runs:
+                continue
+            try:
+                renewed: Renewed = await self._committer.apply(
+                    Renew(runs=runs, until=self._clock() + timedelta(seconds=LEASE))
+                )
+            except StoreError as error:
+                log.warning("leases could not be renewed: %s", error)
+                continue
+            for seq, epoch in renewed.lost:
+                self._runner.end_over(seq, epoch)
+
+
+def new_worker_name() -> str:
+    """A name that no other process has, nor this one after a restart."""
+    return secrets.token_hex(8)

@@ -1,0 +1,86 @@
+"""Tells the other processes that use a directory that something changed: one datagram to each of their sockets.
+
+A process listens on a socket of its own in `bells/` beside the data. A datagram says only "look": what changed is in the
+store, so one that is lost while others wait in the socket's buffer is no loss.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = "bells"
+
+
+class Doorbell:
+    """A socket that others ring, and the means to ring theirs."""
+
+    def __init__(self, directory: Path) -> None:
+        """Hang up the bell; where the file system has no sockets, a warning says that others will not be heard at once."""
+        self._directory = directory / DIRECTORY
+        self._directory.mkdir(exist_ok=True)
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        try:
+            self._socket.bind(self._address(self._name))
+        except OSError as error:
+            log.warning("changes by other processes to %s are noticed late: %s", directory, error)
+            self._socket.close()
+            self._socket = None
+
+    def fileno(self) -> int | None:
+        return None if self._socket is None else self._socket.fileno()
+
+    def ring(self) -> None:
+        """Tell every other process; those that are gone are forgotten."""
+        if self._socket is None:
+            return
+        for name in os.listdir(self._handle):
+            if name == self._name:
+                continue
+            try:
+                self._socket.sendto(b"!", self._address(name))
+            except BlockingIOError:
+                pass  # its buffer is full, so it will look anyway
+            except (ConnectionRefusedError, FileNotFoundError):
+                self._forget(name)
+            except OSError as error:
+                log.debug("cannot ring %s: %s", name, error)
+
+    def drain(self) -> None:
+        """Take all datagrams that came."""
+        if self._socket is None:
+            return
+        try:
+            while True:
+                self._socket.recv(16)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Take the bell down; to be called once."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            self._forget(self._name)
+        os.close(self._handle)
+
+    def _forget(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._handle)
+        except FileNotFoundError:
+            pass
+
+    def _address(self, name: str) -> str:
+        """A short path to a socket, since an address holds only about a hundred bytes."""
+        direct = str(self._directory / name)
+        if len(os.fsencode(direct)) < 100 or not Path("/proc/self/fd").exists():
+            return direct
+        return f"/proc/self/fd/{self._handle}/{name}"

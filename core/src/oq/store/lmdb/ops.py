@@ -1,0 +1,436 @@
+"""Each op on the LMDB store: decide by what is there, then write. `memory.py` has the same decisions in plain form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import cast
+
+from msgspec.structs import replace
+
+from oq.choose import Choice, Offer, Ready, choose
+from oq.errors import (
+    DamagedRecord,
+    IdempotencyConflict,
+    InvalidTask,
+    LeaseLost,
+    OqError,
+    QueueFull,
+    TaskExists,
+    UniqueKeyTaken,
+    VersionConflict,
+)
+from oq.events import Event, EventKind, event_of
+from oq.store import transitions
+from oq.store.base import (
+    QUEUES,
+    Added,
+    AddMany,
+    Advance,
+    Advanced,
+    AppendChunks,
+    Appended,
+    Cancel,
+    Claim,
+    Claimed,
+    Entry,
+    Finish,
+    Finished,
+    Moved,
+    NewTask,
+    Op,
+    PutValue,
+    Refused,
+    Renew,
+    Renewed,
+    Reply,
+    Requeue,
+    Run,
+    SetPriority,
+    Stored,
+    TakeOver,
+    TookOver,
+    Value,
+)
+from oq.store.lmdb.layout import (
+    CLAIMS,
+    IDEMPOTENT,
+    PAIR,
+    READY_KEY,
+    SEQ,
+    SEQ_EPOCH,
+    STATUS_CODE,
+    STATUS_KEY,
+    VALUES,
+    Idempotent,
+    LastClaim,
+    Unit,
+    moment_of,
+)
+from oq.store.lmdb.writer import Writer
+from oq.store.transitions import RELEASED_AT_ONCE
+from oq.task import Outcome, Phase, Status, TaskHead, TaskState
+
+
+def apply_op(writer: Writer, op: Op[Reply]) -> Reply:
+    """Apply one op within the transaction; a refusal has written nothing."""
+    try:
+        match op:
+            case AddMany():
+                return _add_many(writer, op)
+            case Claim():
+                return _claim(writer, op)
+            case Finish():
+                return _finish(writer, op)
+            case AppendChunks():
+                return _append(writer, op)
+            case Renew():
+                return _renew(writer, op)
+            case Cancel():
+                return _cancel(writer, op)
+            case SetPriority():
+                return _set_priority(writer, op)
+            case Requeue():
+                return _requeue(writer, op)
+            case Advance():
+                return _advance(writer, op)
+            case TakeOver():
+                return _take_over(writer, op)
+            case PutValue():
+                return _put_value(writer, op)
+            case _:
+                raise TypeError(f"not an op of this store: {op!r}")
+    except OqError as error:
+        return Refused(error=error)
+
+
+def _add_many(writer: Writer, op: AddMany) -> Reply:
+    if op.idempotency is not None:
+        before = writer.load(b"idempotent", IDEMPOTENT, op.idempotency.encode())
+        if before is not None and before.digest != op.digest:
+            raise IdempotencyConflict(op.idempotency)
+        if before is not None:
+            return Added(entries=before.entries)
+    limit = writer.environment.max_bytes
+    if writer.environment.size() > limit and writer.environment.used(writer.txn) > limit:
+        raise QueueFull("the size of the store in bytes", limit)
+    given, fresh = _sort_out(writer, op)
+    if fresh:
+        writer.take_seqs(len(fresh))
+    events: list[Event] = []
+    if any(new.head.after for new, _ in fresh):
+        for new, seq in fresh:
+            events += _add_one(writer, new, seq, op.now)
+    else:
+        added = [(new, seq, transitions.submitted(new.head, new.priority, 0, op.now)) for new, seq in fresh]
+        writer.add(added)
+        events = [event_of(EventKind.SUBMITTED, op.now, seq, new.head, state) for new, seq, state in added]
+    if op.idempotency is not None:
+        key = op.idempotency.encode()
+        writer.put(writer.table(b"idempotent"), key, IDEMPOTENT.dump(key, Idempotent(op.digest, given)))
+    return Added(entries=given, events=tuple(events))
+
+
+def _sort_out(writer: Writer, op: AddMany) -> tuple[tuple[Entry, ...], list[tuple[NewTask, int]]]:
+    """What each task of the op gets, and those that are new with their sequence numbers; raises what refuses the op."""
+    next_seq = writer.cache.next_seq
+    seen: dict[str, Entry] = {}
+    held: dict[str, Entry] = {}
+    fresh: list[tuple[NewTask, int]] = []
+    given: list[Entry] = []
+    for index, new in enumerate(op.tasks):
+        head = new.head
+        stored = writer.find(head.id)
+        if stored is not None and writer.head(stored) == head:
+            given.append(Entry(task_id=head.id, seq=stored))
+            continue
+        if stored is not None or head.id in seen:
+            raise TaskExists(head.id)
+        for parent in head.after:
+            if parent not in seen and writer.find(parent) is None:
+                raise InvalidTask(f"there is no task {parent!r}", f"tasks[{index}].after")
+        if head.unique_key is not None:
+            holder = held.get(head.unique_key) or writer.holder(head.unique_key)
+            if holder is not None:
+                given.append(replace(holder, duplicate=True))
+                continue
+        entry = seen[head.id] = Entry(task_id=head.id, seq=next_seq + len(fresh))
+        fresh.append((new, entry.seq))
+        given.append(entry)
+        if head.unique_key is not None:
+            held[head.unique_key] = entry
+    return tuple(given), fresh
+
+
+def _add_one(writer: Writer, new: NewTask, seq: int, now: datetime) -> list[Event]:
+    """Add a task that may come after others."""
+    head = new.head
+    parents = [(parent, writer.state(parent)) for parent in _parents(writer, head)]
+    waiting = [parent for parent, state in parents if not state.status.final]
+    fallen = [parent for parent, state in parents if state.status in (Status.FAILED, Status.CANCELLED)]
+    state = transitions.submitted(head, new.priority, len(waiting), now)
+    writer.add([(new, seq, state)])
+    event = event_of(EventKind.SUBMITTED, now, seq, head, state)
+    if fallen and head.on_parent_failure == "fail":
+        return [event, *_settle(writer, seq, fallen[0], now)]
+    for parent in waiting:
+        writer.add_follower(parent, seq)
+    return [event]
+
+
+def _claim(writer: Writer, op: Claim) -> Claimed:
+    worker_key = op.worker.encode()
+    last = writer.load(b"claims", CLAIMS, worker_key)
+    if last is not None and last.token == op.token:
+        return Claimed(runs=_runs_again(writer, last), more=True, lanes_version=writer.cache.lanes_version)
+    offers = [offer for offer in op.offers if not writer.paused(offer.queue)]
+
+    def heads(offer: Offer) -> Iterator[Ready]:
+        return writer.ready_in((offer.queue, offer.executor, offer.lane))
+
+    while True:
+        chosen = choose(offers, heads, op.free, op.limit, idle=op.idle)
+        found = [_look_up(writer, choice) for choice in chosen.choices]
+        whole = [task for task in found if task is not None]
+        if len(whole) == len(found):
+            break  # otherwise damaged ones were set aside, and others take their place
+    runs: list[Run] = []
+    for choice, (head, before, payload) in zip(chosen.choices, whole, strict=True):
+        seq = choice.ready.seq
+        state = transitions.claimed(head.id, before, op.worker, op.lease_until, op.now)
+        writer.move(seq, head, before, state)
+        runs.append(Run(seq=seq, head=head, state=state, payload=payload, units=choice.units))
+    if runs:
+        units = tuple(Unit(run.seq, run.state.epoch, run.units) for run in runs)
+        writer.put(writer.table(b"claims"), worker_key, CLAIMS.dump(worker_key, LastClaim(op.token, units)))
+    return Claimed(
+        runs=tuple(runs),
+        more=chosen.more,
+        lanes_version=writer.cache.lanes_version,
+        events=tuple(event_of(EventKind.STARTED, op.now, run.seq, run.head, run.state) for run in runs),
+    )
+
+
+def _look_up(writer: Writer, choice: Choice) -> tuple[TaskHead, TaskState, bytes] | None:
+    """The chosen task; None when it is damaged, and it is set aside."""
+    seq, offer = choice.ready.seq, choice.offer
+    try:
+        head, state, payload = writer.head(seq), writer.state(seq), writer.payload(seq)
+        if state.phase is not Phase.READY or state.priority != -choice.ready.minus_priority:
+            raise DamagedRecord("ready", f"#{seq}", f"the task is {state.phase or state.status}")
+    except DamagedRecord as error:
+        lane = writer.cache.lanes[offer.queue, offer.executor, offer.lane]
+        writer.set_aside(READY_KEY.pack(lane, 255 + choice.ready.minus_priority, seq), offer.queue, error)
+        return None
+    return head, state, payload
+
+
+def _runs_again(writer: Writer, last: LastClaim) -> tuple[Run, ...]:
+    runs: list[Run] = []
+    for unit in last.units:
+        state = writer.state(unit.seq)
+        if state.status is Status.RUNNING and state.epoch == unit.epoch:
+            head, payload = writer.head(unit.seq), writer.payload(unit.seq)
+            runs.append(Run(seq=unit.seq, head=head, state=state, payload=payload, units=unit.units))
+    return tuple(runs)
+
+
+def _finish(writer: Writer, op: Finish) -> Reply:
+    try:
+        before = transitions.check_epoch(op.seq, writer.state_or_none(op.seq), op.epoch)
+    except LeaseLost as error:
+        _stopped(writer, op.seq, op.epoch)
+        return Refused(error=error)
+    head = writer.head(op.seq)
+    after = transitions.ended(head, before, op.ending, op.executed_on, op.now)
+    if op.block is not None:
+        writer.keep_block(op.seq, op.epoch, op.block)
+    result = transitions.result_of(op.ending)
+    if result is not None:
+        writer.keep_result(op.seq, result)
+    outcome = transitions.outcome_of(op.ending)
+    if outcome is not Outcome.COMPLETED:
+        writer.keep_attempt(op.seq, before, after, outcome, op.now)
+    writer.move(op.seq, head, before, after)
+    event = event_of(transitions.event_kind_of(op.ending), op.now, op.seq, head, after)
+    told, unsettled = _tell_followers(writer, op.now)
+    return Finished(events=(event, *told), unsettled=unsettled)
+
+
+def _stopped(writer: Writer, seq: int, epoch: int) -> None:
+    """The runner of a cancelled run says that it has stopped."""
+    key = SEQ_EPOCH.pack(seq, epoch)
+    if writer.txn.get(key, db=writer.table(b"stops")) is not None:
+        writer.delete(writer.table(b"stops"), key)
+
+
+def _append(writer: Writer, op: AppendChunks) -> Appended:
+    transitions.check_epoch(op.seq, writer.state_or_none(op.seq), op.epoch)
+    writer.keep_block(op.seq, op.epoch, op.block)
+    return Appended()
+
+
+def _renew(writer: Writer, op: Renew) -> Renewed:
+    lost: list[tuple[int, int]] = []
+    for seq, epoch in op.runs:
+        try:
+            before = transitions.check_epoch(seq, writer.state_or_none(seq), epoch)
+        except LeaseLost:
+            lost.append((seq, epoch))
+        else:
+            writer.move(seq, writer.head(seq), before, transitions.renewed(before, op.until))
+    return Renewed(lost=tuple(lost))
+
+
+def _cancel(writer: Writer, op: Cancel) -> Moved:
+    seq, head, before = writer.known(op.task_id)
+    after = transitions.cancelled(op.task_id, before, op.now)
+    if before.status is Status.RUNNING:
+        writer.put(writer.table(b"stops"), SEQ_EPOCH.pack(seq, before.epoch), b"")
+        writer.keep_attempt(seq, before, after, Outcome.CANCELLED, op.now)
+    writer.move(seq, head, before, after)
+    told, unsettled = _tell_followers(writer, op.now)
+    event = event_of(EventKind.CANCELLED, op.now, seq, head, after)
+    return Moved(events=(event, *told), unsettled=unsettled)
+
+
+def _set_priority(writer: Writer, op: SetPriority) -> Moved:
+    seq, head, before = writer.known(op.task_id)
+    after = transitions.reprioritized(op.task_id, before, op.priority)
+    writer.move(seq, head, before, after)
+    return Moved(events=(event_of(EventKind.PRIORITY_CHANGED, op.now, seq, head, after),))
+
+
+def _requeue(writer: Writer, op: Requeue) -> Moved:
+    seq, head, before = writer.known(op.task_id)
+    parents = [(parent, writer.has_follower(parent, seq)) for parent in _parents(writer, head)]
+    waiting = [(parent, waits) for parent, waits in parents if waits or not writer.state(parent).status.final]
+    after = transitions.requeued(op.task_id, before, len(waiting), op.now)
+    holder = writer.holder(head.unique_key)
+    if holder is not None:
+        raise UniqueKeyTaken(op.task_id, holder.task_id)
+    for parent, waits in waiting:
+        if not waits:
+            writer.add_follower(parent, seq)
+    writer.move(seq, head, before, after)
+    return Moved(events=(event_of(EventKind.REQUEUED, op.now, seq, head, after),))
+
+
+def _advance(writer: Writer, op: Advance) -> Advanced:
+    events, steps = _tell(writer, op.now, op.limit)
+    for seq in _due(writer, op.now, op.limit - steps):
+        events += _wake(writer, seq, op.now)
+    first = next(writer.keys_below(b"timers", b""), None)
+    next_at = None if first is None else moment_of(first)
+    return Advanced(
+        events=tuple(events),
+        next_at=next_at,
+        more=writer.next_settling() is not None or (next_at is not None and next_at <= op.now),
+        lanes_version=writer.cache.lanes_version,
+        unsettled=writer.next_settling() is not None,
+    )
+
+
+def _due(writer: Writer, now: datetime, limit: int) -> list[int]:
+    """The tasks whose moment has come, at most `limit`, earliest first."""
+    due: list[int] = []
+    for key in writer.keys_below(b"timers", b""):
+        if len(due) >= limit or moment_of(key) > now:
+            break
+        due.append(PAIR.unpack(key)[1])
+    return due
+
+
+def _wake(writer: Writer, seq: int, now: datetime) -> list[Event]:
+    """Do what the task's moment asks for."""
+    head, before = writer.head(seq), writer.state(seq)
+    if before.status is Status.RUNNING:
+        return _lose(writer, seq, head, before, now)
+    if before.status.final:
+        after, kind = transitions.dropped(before), EventKind.DROPPED
+        writer.drop_output(seq)
+    elif before.expires_at is not None and before.expires_at <= now:
+        after, kind = transitions.expired(head.id, before, now), EventKind.FAILED
+    else:
+        after, kind = transitions.due(before), EventKind.READY
+    writer.move(seq, head, before, after)
+    told, _ = _tell_followers(writer, now)
+    return [event_of(kind, now, seq, head, after), *told]
+
+
+def _lose(writer: Writer, seq: int, head: TaskHead, before: TaskState, now: datetime) -> list[Event]:
+    after = transitions.lost(head.id, before, now)
+    writer.keep_attempt(seq, before, after, Outcome.LOST, now)
+    writer.move(seq, head, before, after)
+    kind = EventKind.FAILED if after.status.final else EventKind.LOST
+    told, _ = _tell_followers(writer, now)
+    return [event_of(kind, now, seq, head, after), *told]
+
+
+def _take_over(writer: Writer, op: TakeOver) -> TookOver:
+    for name in (b"stops", b"claims"):
+        for key in list(writer.keys_below(name, b"")):
+            writer.delete(writer.table(name), key)
+    running = [STATUS_KEY.unpack(key)[1] for key in writer.keys_below(b"status", bytes([STATUS_CODE[Status.RUNNING]]))]
+    events: list[Event] = []
+    for seq in running:
+        events += _lose(writer, seq, writer.head(seq), writer.state(seq), op.now)
+    return TookOver(events=tuple(events), unsettled=writer.next_settling() is not None)
+
+
+def _put_value(writer: Writer, op: PutValue) -> Stored:
+    key = f"{op.namespace}\0{op.key}".encode()
+    stored = writer.load(b"values", VALUES, key)
+    version = stored.version if stored else 0
+    if op.expect is not None and op.expect != version:
+        raise VersionConflict(op.namespace, op.key, version)
+    table = writer.table(b"values")
+    if op.value is None:
+        version = 0
+        writer.delete(table, key)
+    else:
+        version += 1
+        writer.put(table, key, VALUES.dump(key, Value(op.value, version)))
+    if op.namespace == QUEUES:
+        writer.reload_pauses()
+    return Stored(version=version)
+
+
+def _tell_followers(writer: Writer, now: datetime) -> tuple[list[Event], bool]:
+    """Tell the followers of settled tasks, as many as one op may; says whether some are left."""
+    if not writer.cache.follower_edges:
+        return [], False
+    events, _ = _tell(writer, now, RELEASED_AT_ONCE)
+    return events, writer.next_settling() is not None
+
+
+def _tell(writer: Writer, now: datetime, limit: int) -> tuple[list[Event], int]:
+    """Tell at most `limit` followers that what they wait for is settled; gives the events and how many were told."""
+    events: list[Event] = []
+    told = 0
+    while told < limit and (parent := writer.next_settling()) is not None:
+        follower = writer.next_follower(parent)
+        if follower is None or not writer.state(parent).status.final:
+            writer.settled(parent)
+            continue
+        told += 1
+        writer.drop_follower(parent, follower)
+        if writer.state(follower).phase is Phase.BLOCKED:
+            events += _settle(writer, follower, parent, now)
+        if writer.next_follower(parent) is None:
+            writer.settled(parent)
+    return events, told
+
+
+def _settle(writer: Writer, follower: int, parent: int, now: datetime) -> list[Event]:
+    head, before = writer.head(follower), writer.state(follower)
+    won = writer.state(parent).status is Status.COMPLETED
+    after = transitions.parent_settled(head, before, writer.head(parent).id, won=won, now=now)
+    writer.move(follower, head, before, after)
+    kind = transitions.settled_kind(after)
+    return [event_of(kind, now, follower, head, after)] if kind else []
+
+
+def _parents(writer: Writer, head: TaskHead) -> list[int]:
+    """The tasks that this one comes after, each once."""
+    return [cast(int, writer.find(parent)) for parent in dict.fromkeys(head.after)]

@@ -1,0 +1,161 @@
+"""The LMDB store: batches of ops in one transaction each, and reads beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import lmdb
+
+from oq.errors import QueueFull, StoreUnavailable
+from oq.query import Count, Page, TaskFilter
+from oq.store.base import AddMany, Block, FullRecord, Op, Record, Refused, Reply, Value
+from oq.store.lmdb import check, reader
+from oq.store.lmdb.doorbell import Doorbell
+from oq.store.lmdb.environment import RESERVE, Durability, Environment
+from oq.store.lmdb.ops import apply_op
+from oq.store.lmdb.runlock import RunLock
+from oq.store.lmdb.writer import Cache, Lane, Writer
+
+INITIAL_BYTES = 256 * 2**20
+"""The map to begin with; on most file systems it takes up only what is written."""
+
+
+class LmdbStore:
+    """Keeps tasks in a directory. One process at a time runs them; any other may read, submit, cancel and requeue."""
+
+    exclusive = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "strict",
+        max_bytes: int = 32 * 2**30,
+        initial_bytes: int = INITIAL_BYTES,
+    ) -> None:
+        """Open the directory, or create it.
+
+        Raises StoreInUse when this process has it open already, StoreFormat when it holds something else, and
+        StoreUnavailable when the disk refuses.
+        """
+        self.location = str(path)
+        self._environment = Environment(path, durability, max_bytes, initial_bytes)
+        self._cache = Cache()
+        self._run_lock = RunLock(self._environment.path, self.location)
+        self._bell = Doorbell(self._environment.path)
+        self.commits = 0
+        """How many transactions were committed since the store was opened."""
+        self.writes = 0
+        """How many entries these put or deleted."""
+
+    def close(self) -> None:
+        self._run_lock.release()
+        self._bell.close()
+        self._environment.close()
+
+    def lock_run(self) -> None:
+        self._run_lock.acquire()
+        self._environment.forget_dead_readers()
+
+    def unlock_run(self) -> None:
+        self._run_lock.release()
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        """Apply the ops in one transaction.
+
+        When the map is full it grows up to the limit. At the limit, submits are refused with QueueFull, and what ends
+        running work may use a reserve beyond it.
+        """
+        full: Reply | None = None
+        while True:
+            try:
+                return self._apply_once(ops, full)
+            except lmdb.MapFullError:
+                limit = self._environment.max_bytes
+                if self._environment.grow(limit):
+                    continue
+                if full is None and any(isinstance(op, AddMany) for op in ops):
+                    full = Refused(error=QueueFull("the size of the store in bytes", limit))
+                elif not self._environment.grow(limit + RESERVE):
+                    raise StoreUnavailable(self.location, f"its limit of {limit:,} bytes is used up") from None
+
+    def _apply_once(self, ops: Sequence[Op[Reply]], full: Reply | None) -> list[Reply]:
+        """One transaction; every submit gets `full` when that is given."""
+        txn = self._environment.begin_write()
+        committed = False
+        try:
+            writer = Writer(self._environment, txn, self._cache)
+            replies = [full if full is not None and isinstance(op, AddMany) else apply_op(writer, op) for op in ops]
+            if writer.wrote:
+                writer.flush()
+                txn_id = txn.id()
+                txn.commit()
+                self._cache.txn_id = txn_id
+                self.commits += 1
+                self.writes += writer.wrote
+            committed = True
+        except lmdb.MapFullError:
+            raise
+        except (lmdb.Error, OSError) as error:
+            raise StoreUnavailable(self.location, str(error)) from error
+        finally:
+            if not committed:
+                self._cache.txn_id = -1
+            txn.abort()
+        if writer.wrote:
+            self._bell.ring()
+        return replies
+
+    def resolve(self, prefix: str, limit: int) -> list[str]:
+        with self._environment.read() as txn:
+            return reader.resolve(self._environment, txn, prefix, limit)
+
+    def get(self, task_id: str) -> Record | None:
+        with self._environment.read() as txn:
+            return reader.get(self._environment, txn, task_id)
+
+    def load(self, task_id: str) -> FullRecord | None:
+        with self._environment.read() as txn:
+            return reader.load(self._environment, txn, task_id)
+
+    def blocks(self, seq: int, epoch: int, first: int, limit: int) -> list[Block]:
+        with self._environment.read() as txn:
+            return reader.blocks(self._environment, txn, seq, epoch, first, limit)
+
+    def page(self, wanted: TaskFilter, cursor: int | None, limit: int) -> Page[Record]:
+        with self._environment.read() as txn:
+            return reader.page(self._environment, txn, wanted, cursor, limit)
+
+    def counts(self) -> list[Count]:
+        with self._environment.read() as txn:
+            return reader.counts(self._environment, txn)
+
+    def lanes(self) -> tuple[int, frozenset[Lane]]:
+        with self._environment.read() as txn:
+            return reader.lanes(self._environment, txn)
+
+    def stops(self) -> list[tuple[int, int]]:
+        with self._environment.read() as txn:
+            return reader.stops(self._environment, txn)
+
+    def value(self, namespace: str, key: str) -> Value | None:
+        with self._environment.read() as txn:
+            return reader.value(self._environment, txn, namespace, key)
+
+    def values(self, namespace: str) -> dict[str, Value]:
+        with self._environment.read() as txn:
+            return reader.values(self._environment, txn, namespace)
+
+    def size(self) -> int:
+        return self._environment.size()
+
+    def changes_fileno(self) -> int | None:
+        return self._bell.fileno()
+
+    def drain_changes(self) -> None:
+        self._bell.drain()
+
+    def check(self) -> list[str]:
+        with self._environment.read() as txn:
+            return check.check(self._environment, txn)

@@ -1,0 +1,408 @@
+"""One write transaction: records, and everything that is derived from them, changed together.
+
+A task is changed only by `add`, `move` and `drop_output`; index entries and counters follow from the state before and the
+state after, so no op can forget one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import cast
+
+from attrs import define, field
+
+from oq.choose import Ready
+from oq.codec import decode_as
+from oq.errors import DamagedRecord, TaskNotFound
+from oq.query import QueueSettings
+from oq.store import transitions
+from oq.store.base import EVERY_QUEUE, QUEUES, Block, Entry, NewTask
+from oq.store.lmdb import layout
+from oq.store.lmdb.bindings import Table, Txn
+from oq.store.lmdb.environment import Environment
+from oq.store.lmdb.layout import (
+    ALONE,
+    ATTEMPTS,
+    BLOCK_KEY,
+    BLOCKS,
+    HEADS,
+    LANE_NUMBER,
+    LANES,
+    NUMBER,
+    PAIR,
+    READY_KEY,
+    SEQ,
+    SEQ_EPOCH,
+    STATES,
+    STATUS_CODE,
+    STATUS_KEY,
+    VALUES,
+    CountRow,
+    KeptBlock,
+    Sealed,
+    T,
+    timer_key,
+)
+from oq.task import Outcome, Phase, Status, TaskHead, TaskState
+
+log = logging.getLogger(__name__)
+
+Lane = tuple[str, str, str]
+
+MANY_LANES = 512
+"""From this many lanes on, empty ones are forgotten whenever their number has doubled."""
+
+
+@define
+class Cache:
+    """Small tables as the last write transaction of this process left them; worthless once another process has written."""
+
+    txn_id: int = -1
+    next_seq: int = 1
+    next_lane: int = 1
+    lanes_version: int = 0
+    lanes: dict[Lane, int] = field(factory=dict)
+    lanes_sweep_at: int = MANY_LANES
+    counts: dict[str, CountRow] = field(factory=dict)
+    paused: frozenset[str] = frozenset()
+    follower_edges: bool = False
+    """Whether any task waits for another."""
+
+
+class Writer:
+    """A write transaction with the verbs that ops are made of."""
+
+    def __init__(self, environment: Environment, txn: Txn, cache: Cache) -> None:
+        self.txn = txn
+        self.cache = cache
+        self.environment = environment
+        self.wrote = 0
+        """How many entries this transaction put or deleted."""
+        self._touched_counts: set[str] = set()
+        tables = environment.tables
+        self._heads = tables[b"heads"]
+        self._payloads = tables[b"payloads"]
+        self._states = tables[b"states"]
+        self._results = tables[b"results"]
+        self._attempts = tables[b"attempts"]
+        self._blocks = tables[b"blocks"]
+        self._ids = tables[b"ids"]
+        self._status = tables[b"status"]
+        self._ready = tables[b"ready"]
+        self._timers = tables[b"timers"]
+        self._unique = tables[b"unique"]
+        self._followers = tables[b"followers"]
+        self._settling = tables[b"settling"]
+        self._lanes = tables[b"lanes"]
+        self._counts = tables[b"counts"]
+        self._meta = tables[b"meta"]
+        if cache.txn_id + 1 != txn.id():
+            self._reload()
+
+    # Plain access
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        self.wrote += 1
+        self.txn.put(key, value, db=table)
+
+    def delete(self, table: Table, key: bytes) -> bool:
+        """Whether there was something to delete."""
+        self.wrote += 1
+        return self.txn.delete(key, db=table)
+
+    def table(self, name: bytes) -> Table:
+        return self.environment.tables[name]
+
+    def load(self, table: bytes, sealed: Sealed[T], key: bytes) -> T | None:
+        """The value of a record, or None; raises DamagedRecord."""
+        record = self.txn.get(key, db=self.environment.tables[table])
+        return None if record is None else sealed.load(key, record)
+
+    def keys_below(self, table: bytes, prefix: bytes) -> Iterator[bytes]:
+        """The keys that begin with `prefix`; nothing may be written to the table meanwhile."""
+        cursor = self.txn.cursor(db=self.environment.tables[table])
+        if cursor.set_range(prefix):
+            for key in cursor.iternext(keys=True, values=False):
+                if not key.startswith(prefix):
+                    return
+                yield key
+
+    # Tasks
+
+    def find(self, task_id: str) -> int | None:
+        """The sequence number of a task."""
+        key = self.txn.get(task_id.encode(), db=self._ids)
+        return None if key is None else SEQ.unpack(key)[0]
+
+    def known(self, task_id: str) -> tuple[int, TaskHead, TaskState]:
+        """The task; raises TaskNotFound or DamagedRecord."""
+        seq = self.find(task_id)
+        if seq is None:
+            raise TaskNotFound(task_id)
+        return seq, self.head(seq), self.state(seq)
+
+    def head(self, seq: int) -> TaskHead:
+        key = SEQ.pack(seq)
+        return HEADS.load(key, self._there("heads", key, self.txn.get(key, db=self._heads)))
+
+    def state(self, seq: int) -> TaskState:
+        key = SEQ.pack(seq)
+        return STATES.load(key, self._there("states", key, self.txn.get(key, db=self._states)))
+
+    def state_or_none(self, seq: int) -> TaskState | None:
+        key = SEQ.pack(seq)
+        record = self.txn.get(key, db=self._states)
+        return None if record is None else STATES.load(key, record)
+
+    def payload(self, seq: int) -> bytes:
+        key = SEQ.pack(seq)
+        return layout.unseal("payloads", key, self._there("payloads", key, self.txn.get(key, db=self._payloads)))
+
+    def add(self, tasks: Iterable[tuple[NewTask, int, TaskState]]) -> None:
+        """Keep new tasks, table by table, each in its initial state."""
+        heads, payloads, states, ids, status, ready, timers, unique = ([] for _ in range(8))
+        for new, seq, state in tasks:
+            key = SEQ.pack(seq)
+            head = new.head
+            heads.append((key, HEADS.dump(key, head)))
+            payloads.append((key, layout.seal(key, new.payload)))
+            states.append((key, STATES.dump(key, state)))
+            ids.append((head.id.encode(), key))
+            status.append((STATUS_KEY.pack(STATUS_CODE[state.status], seq), b""))
+            if state.phase is Phase.READY:
+                ready.append((self.ready_key(seq, head, state), b""))
+            if state.wakes_at is not None:
+                timers.append((timer_key(state.wakes_at, seq), b""))
+            if head.unique_key is not None and not state.status.final:
+                unique.append((head.unique_key.encode(), key))
+            self._count(head.queue, state, 1)
+        for table, items, append in (
+            (self._heads, heads, True),
+            (self._payloads, payloads, True),
+            (self._states, states, True),
+            (self._ids, ids, False),
+            (self._status, status, False),
+            (self._ready, ready, False),
+            (self._timers, timers, False),
+            (self._unique, unique, False),
+        ):
+            if items:
+                self.wrote += len(items)
+                with self.txn.cursor(db=table) as cursor:
+                    cursor.putmulti(items, append=append)
+
+    def move(self, seq: int, head: TaskHead, before: TaskState, after: TaskState) -> None:
+        """Rewrite the state of a task, and every entry and counter that follows from it."""
+        key = SEQ.pack(seq)
+        self.put(self._states, key, STATES.dump(key, after))
+        if before.status is not after.status:
+            self.delete(self._status, STATUS_KEY.pack(STATUS_CODE[before.status], seq))
+            self.put(self._status, STATUS_KEY.pack(STATUS_CODE[after.status], seq), b"")
+            if head.unique_key is not None:
+                self._hold_unique_key(seq, head.unique_key, after)
+            if after.status.final and self.cache.follower_edges and self.next_follower(seq) is not None:
+                self.put(self._settling, key, b"")
+        if before.phase is Phase.READY:
+            self.delete(self._ready, self.ready_key(seq, head, before))
+        if after.phase is Phase.READY:
+            self.put(self._ready, self.ready_key(seq, head, after), ALONE if transitions.runs_alone(after) else b"")
+        if before.wakes_at != after.wakes_at:
+            if before.wakes_at is not None:
+                self.delete(self._timers, timer_key(before.wakes_at, seq))
+            if after.wakes_at is not None:
+                self.put(self._timers, timer_key(after.wakes_at, seq), b"")
+        self._count(head.queue, before, -1)
+        self._count(head.queue, after, 1)
+
+    def keep_result(self, seq: int, result: bytes) -> None:
+        key = SEQ.pack(seq)
+        self.put(self._results, key, layout.seal(key, result))
+
+    def keep_block(self, seq: int, epoch: int, block: Block) -> None:
+        key = BLOCK_KEY.pack(seq, epoch, block.first)
+        self.put(self._blocks, key, BLOCKS.dump(key, KeptBlock(block.count, block.data)))
+
+    def keep_attempt(self, seq: int, before: TaskState, after: TaskState, outcome: Outcome, now: datetime) -> None:
+        key = SEQ_EPOCH.pack(seq, before.epoch)
+        self.put(self._attempts, key, ATTEMPTS.dump(key, transitions.attempt_of(before, after, outcome, now)))
+
+    def drop_output(self, seq: int) -> None:
+        """Forget a task's result and chunks."""
+        key = SEQ.pack(seq)
+        self.delete(self._results, key)
+        for block in list(self.keys_below(b"blocks", key)):
+            self.delete(self._blocks, block)
+
+    # Who waits for whom
+
+    def add_follower(self, parent: int, child: int) -> None:
+        self.put(self._followers, PAIR.pack(parent, child), b"")
+        self.cache.follower_edges = True
+
+    def drop_follower(self, parent: int, child: int) -> None:
+        self.delete(self._followers, PAIR.pack(parent, child))
+
+    def has_follower(self, parent: int, child: int) -> bool:
+        return self.txn.get(PAIR.pack(parent, child), db=self._followers) is not None
+
+    def next_follower(self, parent: int) -> int | None:
+        """The first task that waits for `parent` and has not been told that it is settled."""
+        key = next(self.keys_below(b"followers", SEQ.pack(parent)), None)
+        return None if key is None else PAIR.unpack(key)[1]
+
+    def next_settling(self) -> int | None:
+        """The first final task that has followers to tell."""
+        key = next(self.keys_below(b"settling", b""), None)
+        return None if key is None else SEQ.unpack(key)[0]
+
+    def settled(self, parent: int) -> None:
+        """Note that all followers have been told."""
+        self.delete(self._settling, SEQ.pack(parent))
+
+    # Unique keys
+
+    def holder(self, unique_key: str | None) -> Entry | None:
+        """The task that holds the key, as long as it is not final."""
+        key = None if unique_key is None else self.txn.get(unique_key.encode(), db=self._unique)
+        if key is None:
+            return None
+        seq = SEQ.unpack(key)[0]
+        return Entry(task_id=self.head(seq).id, seq=seq)
+
+    def _hold_unique_key(self, seq: int, unique_key: str, after: TaskState) -> None:
+        if not after.status.final:
+            self.put(self._unique, unique_key.encode(), SEQ.pack(seq))
+        elif self.txn.get(unique_key.encode(), db=self._unique) == SEQ.pack(seq):
+            self.delete(self._unique, unique_key.encode())
+
+    # Lanes
+
+    def ready_key(self, seq: int, head: TaskHead, state: TaskState) -> bytes:
+        """Where the task stands in its lane; the lane is made when there is none."""
+        lane = (head.queue, head.executor, head.lane)
+        number = self.cache.lanes.get(lane)
+        if number is None:
+            number = self._new_lane(lane)
+        return READY_KEY.pack(number, 255 - state.priority, seq)
+
+    def ready_in(self, lane: Lane) -> Iterator[Ready]:
+        """The ready tasks of a lane, best first; nothing may become ready or cease to be meanwhile."""
+        number = self.cache.lanes.get(lane)
+        if number is None:
+            return
+        prefix = LANE_NUMBER.pack(number)
+        with self.txn.cursor(db=self._ready) as cursor:
+            if not cursor.set_range(prefix):
+                return
+            for key, value in cursor:
+                found, rank, seq = READY_KEY.unpack(key)
+                if found != number:
+                    return
+                yield Ready(rank - 255, seq, value == ALONE)
+
+    def _new_lane(self, lane: Lane) -> int:
+        cache = self.cache
+        if len(cache.lanes) >= cache.lanes_sweep_at:
+            self._forget_empty_lanes()
+        number = cache.next_lane
+        cache.next_lane += 1
+        cache.lanes_version += 1
+        cache.lanes[lane] = number
+        key = LANE_NUMBER.pack(number)
+        self.put(self._lanes, key, LANES.dump(key, lane))
+        self.put_number(b"next_lane", cache.next_lane)
+        self.put_number(b"lanes_version", cache.lanes_version)
+        return number
+
+    def _forget_empty_lanes(self) -> None:
+        cache = self.cache
+        for lane, number in list(cache.lanes.items()):
+            if next(self.ready_in(lane), None) is None:
+                del cache.lanes[lane]
+                self.delete(self._lanes, LANE_NUMBER.pack(number))
+        cache.lanes_sweep_at = max(MANY_LANES, 2 * len(cache.lanes))
+
+    # Counters and numbers
+
+    def take_seqs(self, number: int) -> int:
+        """The first of `number` fresh sequence numbers."""
+        first = self.cache.next_seq
+        self.cache.next_seq += number
+        self.put_number(b"next_seq", self.cache.next_seq)
+        return first
+
+    def put_number(self, name: bytes, number: int) -> None:
+        self.put(self._meta, name, NUMBER.pack(number))
+
+    def _count(self, queue: str, state: TaskState, number: int) -> None:
+        row = self.cache.counts.get(queue)
+        if row is None:
+            row = self.cache.counts[queue] = CountRow()
+        row.add(state, number)
+        self._touched_counts.add(queue)
+
+    def flush(self) -> None:
+        """Write the counters that changed; the last thing before a commit."""
+        for queue in self._touched_counts:
+            key = queue.encode()
+            self.put(self._counts, key, self.cache.counts[queue].dump(key))
+        self._touched_counts.clear()
+
+    # Damage
+
+    def set_aside(self, ready_key: bytes, queue: str, error: DamagedRecord) -> None:
+        """Take a ready task with a damaged record out of the order, so that it is not met again; `check` tells of it."""
+        _, rank, seq = READY_KEY.unpack(ready_key)
+        log.error("task #%d is set aside: %s", seq, error)
+        key = SEQ.pack(seq)
+        self.delete(self._ready, ready_key)
+        for table in (b"heads", b"states", b"payloads"):
+            record = self.txn.get(key, db=self.table(table))
+            if record is not None:
+                self.put(self.table(b"damaged"), table + b"\0" + key, record)
+        self.delete(self._status, STATUS_KEY.pack(STATUS_CODE[Status.PENDING], seq))
+        ready = TaskState(status=Status.PENDING, phase=Phase.READY, priority=255 - rank)
+        self._count(queue, ready, -1)
+
+    # Reading what another process wrote
+
+    def _reload(self) -> None:
+        cache, txn = self.cache, self.txn
+        numbers = {bytes(name): value for name, value in txn.cursor(db=self._meta)}
+        cache.next_seq = _number(numbers, b"next_seq", 1)
+        cache.next_lane = _number(numbers, b"next_lane", 1)
+        cache.lanes_version = _number(numbers, b"lanes_version", 0)
+        cache.lanes = {
+            LANES.load(key, record): LANE_NUMBER.unpack(key)[0] for key, record in txn.cursor(db=self._lanes)
+        }
+        cache.counts = {key.decode(): CountRow.load(key, record) for key, record in txn.cursor(db=self._counts)}
+        cache.follower_edges = txn.stat(self._followers)["entries"] > 0
+        self.reload_pauses()
+
+    def reload_pauses(self) -> None:
+        """Read which queues are paused."""
+        prefix = QUEUES.encode() + b"\0"
+        values = self.table(b"values")
+        self.cache.paused = frozenset(
+            key.removeprefix(prefix).decode()
+            for key in self.keys_below(b"values", prefix)
+            if _settings(VALUES.load(key, cast(bytes, self.txn.get(key, db=values))).data).paused
+        )
+
+    def paused(self, queue: str) -> bool:
+        return bool(self.cache.paused) and (queue in self.cache.paused or EVERY_QUEUE in self.cache.paused)
+
+    def _there(self, table: str, key: bytes, record: bytes | None) -> bytes:
+        if record is None:
+            raise DamagedRecord(table, layout.name_of(key), "it is missing")
+        return record
+
+
+def _settings(data: bytes) -> QueueSettings:
+    return cast(QueueSettings, decode_as(data, QueueSettings))
+
+
+def _number(numbers: Mapping[bytes, bytes], name: bytes, default: int) -> int:
+    return int(NUMBER.unpack(numbers[name])[0]) if name in numbers else default

@@ -1,0 +1,31 @@
+"""For authors of plugins: the contract that every store passes, and what helps to write such tests.
+
+Needs the extra `testing` (`pip install oq-core[testing]`). Nothing in oq imports it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite("oq.testing.driver", "oq.testing.store_contract")
+
+from oq.testing.audit import audit  # noqa: E402  # after pytest knows whose asserts to explain
+from oq.testing.builders import POOL, START, at, block, claim, failure, new_task, offer, pause  # noqa: E402
+from oq.testing.driver import StoreDriver, task_ids  # noqa: E402
+from oq.testing.store_contract import StoreContract  # noqa: E402
+
+__all__ = [
+    "POOL",
+    "START",
+    "StoreContract",
+    "StoreDriver",
+    "at",
+    "audit",
+    "block",
+    "claim",
+    "failure",
+    "new_task",
+    "offer",
+    "pause",
+    "task_ids",
+]

@@ -1,0 +1,253 @@
+"""However an attempt ends, nothing of it is left behind, and nothing holds it up."""
+
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from oq_script import ScriptSettings, command, script
+from oq_script.plan import Plan
+from oq_script.process import run
+
+PATIENT = 1000.0
+"""Seconds; a grace or linger that no test waits for."""
+
+DAEMON = """
+import os, time
+ready, tell = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    print(os.getpid(), flush=True)
+    os.close(tell)
+    time.sleep(1000)
+os.close(tell)
+os.read(ready, 1)
+print("left", flush=True)
+"""
+"""Starts a process that leaves the group and holds the output for ever."""
+
+
+class Watched:
+    """Knows whether a living process has ended by now, even if somebody else is given its id."""
+
+    def __init__(self, pid):
+        self.pid = int(pid)
+        self._fd = os.pidfd_open(self.pid)
+
+    @property
+    def ended(self):
+        return bool(select.select([self._fd], [], [], 0)[0])
+
+    async def wait(self):
+        await trio.lowlevel.wait_readable(self._fd)
+
+    def close(self):
+        os.close(self._fd)
+
+
+@pytest.fixture
+def watch():
+    """Watches the process whose id a chunk tells; it is ended after the test if it still lives."""
+    watched = []
+
+    def watch(chunk):
+        watched.append(Watched(chunk.text))
+        return watched[-1]
+
+    yield watch
+    for one in watched:
+        if not one.ended:
+            os.kill(one.pid, signal.SIGKILL)
+        one.close()
+
+
+@pytest.fixture
+def write(directory):
+    """Writes a shell script, or one for Python, and gives its task."""
+
+    def write(text, name="job.sh", **options):
+        (directory / name).write_text(text)
+        return script(name, **options)
+
+    return write
+
+
+async def test_a_cancel_ends_the_process(registry, write, watch):
+    async with registry.stream(write("echo $$; exec sleep 1000")) as chunks:
+        process = watch(await anext(chunks))
+        assert not process.ended
+    assert process.ended
+
+
+async def test_a_cancel_ends_the_children_of_children(registry, write, watch):
+    spec = write("sh -c 'sleep 1000 & echo $!; wait' & echo $!; echo $$; wait")
+    async with registry.stream(spec) as chunks:
+        family = [watch(await anext(chunks)) for _ in range(3)]
+    assert all(member.ended for member in family)
+
+
+async def test_a_time_out_ends_the_children_of_children(registry, write, directory):
+    fifo = directory / "alive"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    spec = write("sh -c 'sleep 1000 >alive & echo; wait' & wait", timeout=0.5)
+    try:
+        with pytest.raises(trio.TooSlowError):
+            await registry.execute(spec)
+        assert os.read(reader, 1) == b""  # the end of the file: nobody has it open for writing any more
+    finally:
+        os.close(reader)
+
+
+async def test_a_process_that_ends_in_good_order_is_given_the_time(registry_with, write, directory):
+    spec = write("trap 'echo tidy >state; exit' TERM; echo ready; sleep 1000 & wait")
+    async with registry_with(kill_grace=PATIENT).stream(spec) as chunks:
+        await anext(chunks)
+    assert (directory / "state").read_text() == "tidy\n"
+
+
+async def test_a_background_process_is_given_the_time_as_well_when_the_first_one_is_quick(
+    registry_with, write, directory
+):
+    (directory / "child.sh").write_text(
+        "exec 4<gate; trap 'read line <&4; echo tidy >state; exit' TERM; echo ready; exec >/dev/null 2>&1;"
+        "sleep 1000 & wait"
+    )
+    spec = write(
+        "mkfifo gate; exec 3<>gate; sh child.sh 3>&- & wait"
+    )  # the child reads the gate's end when this is gone
+    async with registry_with(kill_grace=PATIENT).stream(spec) as chunks:
+        await anext(chunks)
+    assert (directory / "state").read_text() == "tidy\n"
+
+
+async def test_a_process_may_write_more_than_a_pipe_holds_while_it_ends(registry_with, write, directory):
+    spec = write("trap 'head -c 1000000 /dev/zero; echo tidy >state; exit' TERM; echo ready; sleep 1000 & wait")
+    async with registry_with(kill_grace=PATIENT).stream(spec) as chunks:
+        await anext(chunks)
+    assert (directory / "state").read_text() == "tidy\n"
+
+
+async def test_a_process_that_ignores_the_request_to_end_is_killed_after_the_grace(registry_with, write, watch):
+    spec = write("trap '' TERM; echo $$; exec sleep 1000")
+    async with registry_with(kill_grace=0.2).stream(spec) as chunks:
+        process = watch(await anext(chunks))
+        left = trio.current_time()
+    assert process.ended
+    assert trio.current_time() - left >= 0.2
+
+
+async def test_a_child_that_ignores_the_request_to_end_is_killed_after_the_grace(registry_with, write, watch):
+    spec = write("""sh -c 'trap "" TERM; echo $$; exec sleep 1000' & wait""")
+    async with registry_with(kill_grace=0.1).stream(spec) as chunks:
+        child = watch(await anext(chunks))
+    assert child.ended
+
+
+async def test_a_stopped_process_is_ended(registry_with, write, watch):
+    async with registry_with(kill_grace=0.1).stream(write("echo $$; kill -STOP $$")) as chunks:
+        process = watch(await anext(chunks))
+    assert process.ended
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_no_zombie_is_left(registry, write):
+    pid = (await registry.execute(write("echo $$"))).stdout.strip()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+async def test_no_file_is_left_open(registry, write):
+    await registry.execute(write("echo", stdin="x"))
+    before = open_files()
+    for _ in range(10):
+        await registry.execute(write("echo", stdin="x"))
+        async with registry.stream(write("echo; exec sleep 1000", stdin="x" * 1_000_000)) as chunks:
+            await anext(chunks)
+    assert open_files() == before
+
+
+async def test_what_is_left_in_the_background_is_ended_after_a_while(registry_with, write, watch):
+    spec = write("sleep 1000 & echo $!; echo done")
+    async with registry_with(linger=0.1).stream(spec) as chunks:
+        child = watch(await anext(chunks))
+        assert [chunk.text async for chunk in chunks] == ["done\n"]
+    assert child.ended
+
+
+async def test_what_is_left_in_the_background_does_not_change_the_outcome(registry_with, write):
+    result = await registry_with(linger=0.0).execute(write("sleep 1000 & echo done"))
+    assert (result.exit_code, result.stdout) == (0, "done\n")
+    assert result.duration < 60
+
+
+async def test_the_duration_is_that_of_the_first_process(registry_with, write):
+    result = await registry_with(linger=0.5).execute(write("sleep 1000 & echo done"))
+    assert result.duration < 0.5
+
+
+async def test_what_is_left_without_output_is_ended_at_once(registry_with, write, watch):
+    spec = write("sleep 1000 >/dev/null 2>&1 & echo $!; read line", stdin="go\n")
+    async with registry_with(linger=PATIENT).stream(spec) as chunks:
+        child = watch(await anext(chunks))
+        assert [chunk async for chunk in chunks] == []
+    assert child.ended
+
+
+async def test_what_is_left_in_the_background_may_finish_writing(registry_with, write, watch, directory):
+    spec = write("mkfifo go; (read line <go; echo late) & echo $$")
+    async with registry_with(linger=PATIENT).stream(spec) as chunks:
+        leader = watch(await anext(chunks))
+        await leader.wait()
+        await trio.to_thread.run_sync((directory / "go").write_text, "now")
+        assert [chunk.text async for chunk in chunks] == ["late\n"]
+
+
+async def test_a_daemon_that_holds_the_output_does_not_hold_the_task(registry_with, write, watch):
+    registry = registry_with(linger=0.0, interpreters={".py": [sys.executable]})
+    async with registry.stream(write(DAEMON, "job.py", stdin="x" * 1_000_000)) as chunks:
+        daemon = watch(await anext(chunks))
+        assert [chunk.text async for chunk in chunks] == ["left\n"]
+    assert not daemon.ended  # it chose to live on its own
+
+
+async def test_output_is_not_lost_to_a_slow_watcher_when_a_daemon_holds_it(registry_with, write, watch):
+    lines = [f"{number}\n" for number in range(1000)]
+    spec = write(f"{DAEMON}\nprint(os.getpid(), flush=True)\nfor i in range(1000): print(i, flush=True)", "job.py")
+    registry = registry_with(linger=0.0, kill_grace=0.0, interpreters={".py": [sys.executable]})
+    async with registry.stream(spec) as chunks:
+        watch(await anext(chunks))
+        await anext(chunks)
+        leader = watch(await anext(chunks))
+        await leader.wait()
+        await wait_all_tasks_blocked(0.1)  # the attempt has given up on the output, but for what we have not taken yet
+        assert [chunk.text async for chunk in chunks] == lines
+
+
+async def test_a_watcher_that_fails_ends_the_process(directory, watch):
+    seen = []
+
+    async def emit(chunk):
+        seen.append(watch(chunk))
+        raise ConnectionError("nobody listens")
+
+    plan = Plan(title="job", argv=("sh", "-c", "echo $$; exec sleep 1000"), cwd=directory, env={}, stdin=None)
+    with pytest.raises(ExceptionGroup) as caught:
+        await run(plan, ScriptSettings(), emit)
+    assert caught.group_contains(ConnectionError)
+    assert seen[0].ended
+
+
+async def test_attempts_run_side_by_side(registry):
+    await registry.execute(command("mkfifo a b"))
+    async with trio.open_nursery() as nursery:  # each waits for the other
+        nursery.start_soon(registry.execute, command("sh -c 'echo >a; read line <b'"))
+        nursery.start_soon(registry.execute, command("sh -c 'read line <a; echo >b'"))
