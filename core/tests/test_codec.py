@@ -394,14 +394,17 @@ class TestStorable:
         with pytest.raises(TypeError, match="is not an attrs class"):
             codec_of(cls)
 
-    @pytest.mark.parametrize("kind", [object, complex, Path, list[object], dict[str, Path], Path | None])
+    @pytest.mark.parametrize("kind", [complex, Path, list[complex], dict[str, Path], Path | None])
     def test_a_field_of_a_type_that_cannot_be_stored_is_found_before_there_is_a_value(self, kind):
-        with pytest.raises(TypeError, match="value has the type (object|complex|Path)"):
+        with pytest.raises(TypeError, match="value has the type (complex|Path)"):
             codec_of(one_field(kind))
 
+    def test_a_field_of_type_object_may_be_anything_that_can_be_stored(self):
+        assert codec_of(one_field(object)).parse({"value": [1, {"a": None}]})[0].value == [1, {"a": None}]
+
     def test_the_field_is_named_however_deep_it_is(self):
-        inner = one_field(object)
-        with pytest.raises(TypeError, match="value.value has the type object"):
+        inner = one_field(complex)
+        with pytest.raises(TypeError, match="value.value has the type complex"):
             codec_of(one_field(list[inner]))
 
     def test_a_field_that_msgspec_leaves_out_is_refused(self):

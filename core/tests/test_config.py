@@ -65,7 +65,9 @@ class TestSources:
         assert load_settings(two, {"OQ_CONFIG": str(one)}).scheduler.workers == 2
 
     def test_the_environment_wins_over_the_file(self, file):
-        path = file('[queue]\npath = "a"\ndurability = "relaxed"\n[scheduler]\nworkers = 1\n[plugins]\ndisabled = ["x"]\n')
+        path = file(
+            '[queue]\npath = "a"\ndurability = "relaxed"\n[scheduler]\nworkers = 1\n[plugins]\ndisabled = ["x"]\n'
+        )
         environ = {"OQ_QUEUE": "redis://b", "OQ_WORKERS": "2", "OQ_DISABLED_PLUGINS": "y, z,"}
         settings = load_settings(path, environ)
         assert settings.queue == QueueSettings(path="redis://b", durability="relaxed")

@@ -74,7 +74,12 @@ def real_tree() -> dict[str, str | None]:
 
 def a_task(status, failure=None):
     head = TaskHead(
-        id="t1", executor="test", action="run", queue="default", lane="test", submitted_at=datetime(2026, 1, 31, tzinfo=UTC)
+        id="t1",
+        executor="test",
+        action="run",
+        queue="default",
+        lane="test",
+        submitted_at=datetime(2026, 1, 31, tzinfo=UTC),
     )
     return Task(seq=1, head=head, state=TaskState(status=status, phase=None, priority=Priority.LOW, failure=failure))
 
@@ -108,7 +113,10 @@ def test_every_exception_of_oq_has_a_sentence_about_it():
         (QueueFull("pending tasks", 10_000, 2.0), "pending tasks is at its limit of 10,000; try again in 2 s"),
         (QueueFull("bytes", 7), "the queue is full: bytes is at its limit of 7"),
         (LeaseLost(7, 2), "epoch 2 of task #7 is over"),
-        (TaskFailed(a_task(Status.FAILED, Failure(type="Timeout", message="too slow"))), "'t1' failed: Timeout: too slow"),
+        (
+            TaskFailed(a_task(Status.FAILED, Failure(type="Timeout", message="too slow"))),
+            "'t1' failed: Timeout: too slow",
+        ),
         (TaskCancelled(a_task(Status.CANCELLED)), "task 't1' cancelled"),
         (PluginLoadError("echo", "oq-echo", "1.0", "no"), "OQ_DISABLED_PLUGINS=echo"),
         (InvalidExecutor("echo", "it has no attribute 'version'"), "executor 'echo': it has no attribute 'version'"),
@@ -116,7 +124,10 @@ def test_every_exception_of_oq_has_a_sentence_about_it():
         (StoreInUse("./data", "process 7"), "./data is run by process 7; stop that one, or open it without workers"),
         (StoreUnavailable("./data", "disk full"), "the store in ./data cannot write: disk full"),
         (StoreFormat("./data", "format 9"), "cannot open ./data: format 9"),
-        (DamagedRecord("state", "#7", "checksum"), "the state record of #7 is damaged (checksum); `oq check` tells more"),
+        (
+            DamagedRecord("state", "#7", "checksum"),
+            "the state record of #7 is damaged (checksum); `oq check` tells more",
+        ),
         (PermanentError("bad request"), "bad request"),
         (RetryLater(5.0), "asked to be retried later"),
     ],

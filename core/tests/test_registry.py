@@ -2,10 +2,10 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from attrs import evolve, frozen
 
 from oq.codec import encode
@@ -32,7 +32,7 @@ class Say:
 
 @frozen
 class Odd:
-    thing: object
+    thing: complex
 
 
 class Echo:
@@ -131,7 +131,9 @@ class TestNames:
             registry.action("echo", "shout")
 
     def test_the_list_is_in_the_order_of_names_and_tells_what_each_can_do(self):
-        registry = Registry([Echo("zeta"), Echo("alpha", b=Action(payload=Say, summary="B"), a=Action(payload=Say, summary="A"))])
+        registry = Registry(
+            [Echo("zeta"), Echo("alpha", b=Action(payload=Say, summary="B"), a=Action(payload=Say, summary="A"))]
+        )
         assert [info.name for info in registry.list()] == ["alpha", "zeta"]
         assert registry.list()[0].actions == {"a": "A", "b": "B"}
         assert list(registry.list()[0].actions) == ["a", "b"]
@@ -179,7 +181,7 @@ class TestInvalidExecutors:
             Registry([Echo(say=Action(payload=payload, summary="Say it"))])
 
     def test_a_payload_class_has_fields_that_can_be_stored(self):
-        with pytest.raises(InvalidExecutor, match="the payload of 'odd' cannot be stored: thing has the type object"):
+        with pytest.raises(InvalidExecutor, match="the payload of 'odd' cannot be stored: thing has the type complex"):
             Registry([Echo(odd=Action(payload=Odd, summary="Be odd"))])
 
     def test_an_executor_that_was_refused_leaves_nothing_behind(self, registry):
@@ -367,13 +369,13 @@ class TestStream:
             raise PermanentError("broke")
 
         got = []
-        with pytest.raises(PermanentError, match="broke"):  # noqa: PT012  # the chunks come first
+        with pytest.raises(PermanentError, match="broke"):
             async with Registry([Scripted(run)]).stream(say()) as chunks:
                 got += [chunk.text async for chunk in chunks]
         assert got == ["before"]
 
     async def test_a_bad_payload_comes_out_in_no_group_either(self, registry):
-        with pytest.raises(InvalidTask):  # noqa: PT012
+        with pytest.raises(InvalidTask):
             async with registry.stream(evolve(say(), payload={})) as chunks:
                 assert [chunk async for chunk in chunks] == []
 
@@ -386,7 +388,7 @@ class TestStream:
         async def run(task, ctx):
             raise PermanentError("broke")
 
-        with pytest.raises(KeyError, match="mine"):  # noqa: PT012
+        with pytest.raises(KeyError, match="mine"):
             async with Registry([Scripted(run)]).stream(say()):
                 await trio.testing.wait_all_tasks_blocked()
                 raise KeyError("mine")
@@ -413,7 +415,7 @@ class TestStream:
             await trio.sleep_forever()
 
         got = []
-        with pytest.raises(trio.TooSlowError):  # noqa: PT012
+        with pytest.raises(trio.TooSlowError):
             async with Registry([Scripted(run)]).stream(say(timeout=5.0)) as chunks:
                 got += [chunk.text async for chunk in chunks]
         assert got == ["first"]
@@ -495,8 +497,3 @@ class TestOpened:
         registry.register(Resource("a", []))
         assert "echo" in registry
         assert "a" in registry
-
-
-def test_a_payload_of_any_type_is_any_instance_of_its_class():
-    value: Any = Registry([Echo()]).check(evolve(say(), payload=Say("hi"))).value
-    assert value == Say("hi")

@@ -243,7 +243,7 @@ def _kinds(kind: inspect.Type, path: str, seen: set[int]) -> Iterator[tuple[str,
 
 def _check_storable(path: str, kind: inspect.Type) -> None:
     """Raise TypeError for a type that msgspec would refuse, or mangle, only when there is a value of it."""
-    if isinstance(kind, inspect.CustomType):
+    if isinstance(kind, inspect.CustomType) and kind.cls is not object:
         raise TypeError(f"{path} has the type {getattr(kind.cls, '__name__', kind.cls)}")
     if path.rpartition(".")[2].startswith("_"):
         raise TypeError(f"{path} begins with an underscore")

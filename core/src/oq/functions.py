@@ -114,11 +114,11 @@ class Functions:
             hints = typing.get_type_hints(function)
             payload = _payload_class(chosen, inspect.signature(function), hints)
             result = hints.get("return", Any)
-            for what, cls in (("argument", payload), ("result", result)):
+            for what, cls in (("an argument", payload), ("a result", result)):
                 try:
                     storable_types(cls)
                 except TypeError as error:
-                    raise TypeError(f"{chosen!r} has an {what} that cannot be stored: {error}") from None
+                    raise TypeError(f"{chosen!r} has {what} that cannot be stored: {error}") from None
             made = TaskFunction(function, chosen, payload, result)
             self._functions[chosen] = made
             self._actions[chosen] = made.action

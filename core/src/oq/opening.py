@@ -6,12 +6,13 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import trio
 
 from oq.clock import Clock, wall_clock
 from oq.config import Settings
-from oq.errors import InvalidSettings
+from oq.errors import InvalidSettings, StoreInUse
 from oq.executor import Executor
 from oq.plugins import Plugins, load_plugins
 from oq.queue import Queue
@@ -30,6 +31,7 @@ async def open_queue(
     plugins: Plugins | None = None,
     settings: Settings | None = None,
     start: bool = True,
+    if_run_elsewhere: Literal["fail", "watch"] = "fail",
     clock: Clock = wall_clock,
     inline_commits: bool | None = None,
     chance: random.Random | None = None,
@@ -38,7 +40,8 @@ async def open_queue(
 
     `location` is a directory, a store URL or a store (which stays open); `settings.queue.path` when None. `workers` is
     how many tasks run at once in this process; 0 opens the queue only to submit and to look, and the settings decide when
-    None. `executors` join those of the installed plugins. With `start=False` nothing starts until `Queue.start`.
+    None. `executors` join those of the installed plugins. With `start=False` nothing starts until `Queue.start`. When
+    another process runs the queue already, `if_run_elsewhere="watch"` opens it without workers instead of failing.
 
     At the end of the block, running tasks get `settings.scheduler.grace` seconds, and are then given back; when the block
     ends by an error or is cancelled, they are given back at once.
@@ -55,6 +58,7 @@ async def open_queue(
     else:
         store, owned = location, False
     try:
+        count = _lock(store, count, if_run_elsewhere)
         queue = Queue(
             store,
             registry,
@@ -67,8 +71,6 @@ async def open_queue(
             inline_commits=bool(inline_commits),
             chance=chance or random.Random(),  # noqa: S311  # jitter needs no secrets
         )
-        if count:
-            store.lock_run()
         body_error: BaseException | None = None
         try:
             async with registry.opened(), queue.opened():
@@ -82,12 +84,25 @@ async def open_queue(
                 with trio.CancelScope(shield=True):
                     await queue.stop(grace=0)
         finally:
-            store.unlock_run()
+            if count:
+                store.unlock_run()
         if body_error is not None:
             raise body_error
     finally:
         if owned:
             store.close()
+
+
+def _lock(store: Store, workers: int, if_run_elsewhere: str) -> int:
+    """Become the process that runs the queue, if there are to be workers; gives how many there may be."""
+    if workers:
+        try:
+            store.lock_run()
+        except StoreInUse:
+            if if_run_elsewhere == "fail":
+                raise
+            return 0
+    return workers
 
 
 def open_store(location: Location, settings: Settings, plugins: Plugins) -> Store:

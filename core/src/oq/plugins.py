@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 import pluggy
@@ -50,7 +51,7 @@ class Plugins:
     def load(self, found: Iterable[EntryPoint], disabled: Collection[str]) -> None:
         """Load these entry points, but for the disabled ones.
 
-        Raises PluginLoadError for one that cannot be imported, has no valid hook, or has an unknown one.
+        Raises PluginLoadError for one that cannot be imported, has no valid hook, or has an unknown or an async one.
         """
         for entry in sorted(found, key=lambda entry: entry.name):
             distribution = entry.dist.name if entry.dist else "unknown"
@@ -76,6 +77,9 @@ class Plugins:
         hooks = self._manager.get_hookcallers(plugin)
         if not hooks:
             raise _load_error(info, "it implements no hook of oq")
+        for hook in hooks:
+            if any(impl.plugin is plugin and iscoroutinefunction(impl.function) for impl in hook.get_hookimpls()):
+                raise _load_error(info, f"its {hook.name} is async, so nobody would await it")
         self._infos[info.name] = info
 
     def infos(self) -> list[PluginInfo]:

@@ -316,6 +316,10 @@ class Queue:
         if patience.cancelled_caught:
             log.error("the store takes no commits; runs whose end it does not know will run again")
 
+    def run_by(self) -> str | None:
+        """Who runs this queue's tasks, in words; None when nobody does."""
+        return self._store.runner()
+
     @property
     def is_running(self) -> bool:
         """Whether this process starts tasks."""

@@ -31,6 +31,18 @@ print("left", flush=True)
 """
 """Starts a process that leaves the group and holds the output for ever."""
 
+TIDY = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("ready", flush=True)
+signal.sigwait({signal.SIGTERM})
+pass
+open("state", "w").write("tidy")
+"""
+"""Ends in good order when it is asked to."""
+
+PYTHON = {".py": [sys.executable]}
+
 
 class Watched:
     """Knows whether a living process has ended by now, even if somebody else is given its id."""
@@ -105,32 +117,27 @@ async def test_a_time_out_ends_the_children_of_children(registry, write, directo
 
 
 async def test_a_process_that_ends_in_good_order_is_given_the_time(registry_with, write, directory):
-    spec = write("trap 'echo tidy >state; exit' TERM; echo ready; sleep 1000 & wait")
-    async with registry_with(kill_grace=PATIENT).stream(spec) as chunks:
+    async with registry_with(kill_grace=PATIENT, interpreters=PYTHON).stream(write(TIDY, "job.py")) as chunks:
         await anext(chunks)
-    assert (directory / "state").read_text() == "tidy\n"
+    assert (directory / "state").read_text() == "tidy"
 
 
 async def test_a_background_process_is_given_the_time_as_well_when_the_first_one_is_quick(
     registry_with, write, directory
 ):
-    (directory / "child.sh").write_text(
-        "exec 4<gate; trap 'read line <&4; echo tidy >state; exit' TERM; echo ready; exec >/dev/null 2>&1;"
-        "sleep 1000 & wait"
-    )
-    spec = write(
-        "mkfifo gate; exec 3<>gate; sh child.sh 3>&- & wait"
-    )  # the child reads the gate's end when this is gone
+    write("gate = open('gate')\n" + TIDY.replace("pass", "gate.read()"), "child.py")
+    # the child reads the gate's end when the shell is gone, as only that one has it open for writing
+    spec = write(f"mkfifo gate; exec 3<>gate; {sys.executable} child.py 3>&- & wait")
     async with registry_with(kill_grace=PATIENT).stream(spec) as chunks:
         await anext(chunks)
-    assert (directory / "state").read_text() == "tidy\n"
+    assert (directory / "state").read_text() == "tidy"
 
 
 async def test_a_process_may_write_more_than_a_pipe_holds_while_it_ends(registry_with, write, directory):
-    spec = write("trap 'head -c 1000000 /dev/zero; echo tidy >state; exit' TERM; echo ready; sleep 1000 & wait")
-    async with registry_with(kill_grace=PATIENT).stream(spec) as chunks:
+    spec = write(TIDY.replace("pass", "print('x' * 1_000_000)"), "job.py")
+    async with registry_with(kill_grace=PATIENT, interpreters=PYTHON).stream(spec) as chunks:
         await anext(chunks)
-    assert (directory / "state").read_text() == "tidy\n"
+    assert (directory / "state").read_text() == "tidy"
 
 
 async def test_a_process_that_ignores_the_request_to_end_is_killed_after_the_grace(registry_with, write, watch):
@@ -212,7 +219,7 @@ async def test_what_is_left_in_the_background_may_finish_writing(registry_with, 
 
 
 async def test_a_daemon_that_holds_the_output_does_not_hold_the_task(registry_with, write, watch):
-    registry = registry_with(linger=0.0, interpreters={".py": [sys.executable]})
+    registry = registry_with(linger=0.0, interpreters=PYTHON)
     async with registry.stream(write(DAEMON, "job.py", stdin="x" * 1_000_000)) as chunks:
         daemon = watch(await anext(chunks))
         assert [chunk.text async for chunk in chunks] == ["left\n"]
@@ -222,7 +229,7 @@ async def test_a_daemon_that_holds_the_output_does_not_hold_the_task(registry_wi
 async def test_output_is_not_lost_to_a_slow_watcher_when_a_daemon_holds_it(registry_with, write, watch):
     lines = [f"{number}\n" for number in range(1000)]
     spec = write(f"{DAEMON}\nprint(os.getpid(), flush=True)\nfor i in range(1000): print(i, flush=True)", "job.py")
-    registry = registry_with(linger=0.0, kill_grace=0.0, interpreters={".py": [sys.executable]})
+    registry = registry_with(linger=0.0, kill_grace=0.0, interpreters=PYTHON)
     async with registry.stream(spec) as chunks:
         watch(await anext(chunks))
         await anext(chunks)

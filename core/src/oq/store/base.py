@@ -323,6 +323,9 @@ class Store(Protocol):
     def unlock_run(self) -> None:
         """Let another process run tasks."""
 
+    def runner(self) -> str | None:
+        """Who runs tasks now, in words; None when nobody does, or where any number may."""
+
     def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
         """Apply the ops in order; what is not refused is durable on return.
 

@@ -130,6 +130,9 @@ class MemoryStore:
     def unlock_run(self) -> None:
         self._run_locked = False
 
+    def runner(self) -> str | None:
+        return "this process" if self._run_locked else None
+
     def close(self) -> None:
         """Nothing to close; what is kept stays for the next queue that is given this store."""
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("oq.testing.driver", "oq.testing.store_contract")
+pytest.register_assert_rewrite("oq.testing.driver", "oq.testing.store_contract", "oq.testing.store_machine")
 
 from oq.testing.audit import audit  # noqa: E402  # after pytest knows whose asserts to explain
 from oq.testing.builders import POOL, START, at, block, claim, failure, new_task, offer, pause  # noqa: E402
 from oq.testing.driver import StoreDriver, task_ids  # noqa: E402
 from oq.testing.store_contract import StoreContract  # noqa: E402
+from oq.testing.store_machine import store_machine  # noqa: E402
 
 __all__ = [
     "POOL",
@@ -27,5 +28,6 @@ __all__ = [
     "new_task",
     "offer",
     "pause",
+    "store_machine",
     "task_ids",
 ]

@@ -115,26 +115,28 @@ class Environment:
             return cast(Txn, self._env.begin(write=write))
 
     def _open_tables(self) -> dict[bytes, Table]:
-        with self.read() as txn:
-            if txn.stat()["entries"]:
-                return self._existing_tables(txn)
+        """The tables, made if there are none.
+
+        In a write transaction, though it writes nothing where they exist: handles opened in py-lmdb's read transactions
+        do not outlive them.
+        """
         txn = self.begin_write()
         try:
-            if txn.stat()["entries"]:  # another process was faster
-                txn.abort()
-                with self.read() as reading:
-                    return self._existing_tables(reading)
-            tables = {name: self._table(name, txn, create=True) for name in TABLES}
-            txn.put(b"format", NUMBER.pack(FORMAT), db=tables[b"meta"])
+            if txn.stat()["entries"]:
+                tables = self._existing_tables(txn)
+            else:
+                tables = {name: self._table(name, txn, create=True) for name in TABLES}
+                txn.put(b"format", NUMBER.pack(FORMAT), db=tables[b"meta"])
             txn.commit()
         except lmdb.Error as error:
             raise StoreUnavailable(self.location, str(error)) from error
+        finally:
+            txn.abort()
         return tables
 
     def _existing_tables(self, txn: Txn) -> dict[bytes, Table]:
         try:
-            meta = self._table(b"meta", txn, create=False)
-            found = txn.get(b"format", db=meta)
+            found = txn.get(b"format", db=self._table(b"meta", txn, create=False))
         except lmdb.Error:
             raise StoreFormat(self.location, "it holds an LMDB database that is not oq's") from None
         version = NUMBER.unpack(found)[0] if found and len(found) == NUMBER.size else None

@@ -38,6 +38,23 @@ class RunLock:
         os.write(descriptor, _note())
         self._descriptor = descriptor
 
+    def holder(self) -> str | None:
+        """Who holds the lock, in words; None when nobody does."""
+        if self._descriptor is not None:
+            return "this process"
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(os.read(descriptor, 4096))
+        else:
+            return None
+        finally:
+            os.close(descriptor)
+
     def release(self) -> None:
         """Give the lock back, if it is held."""
         if self._descriptor is not None:

@@ -61,6 +61,9 @@ class LmdbStore:
     def unlock_run(self) -> None:
         self._run_lock.release()
 
+    def runner(self) -> str | None:
+        return self._run_lock.holder()
+
     def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
         """Apply the ops in one transaction.
 

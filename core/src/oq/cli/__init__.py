@@ -1,0 +1,1 @@
+"""The command line `oq`: a thin layer over `Queue`."""

@@ -1,0 +1,446 @@
+"""A Hypothesis machine that drives any store beside the memory store, which is the reference, and compares them."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
+
+from oq.codec import encode
+from oq.errors import InvalidTask, OqError
+from oq.query import QueueSettings, TaskFilter
+from oq.store.base import (
+    EVERY_QUEUE,
+    QUEUES,
+    Added,
+    AddMany,
+    Advance,
+    Advanced,
+    AppendChunks,
+    Block,
+    Cancel,
+    Claim,
+    Claimed,
+    Ending,
+    Failed,
+    Finish,
+    NewTask,
+    Op,
+    PutValue,
+    Record,
+    Refused,
+    Released,
+    Renew,
+    Reply,
+    Requeue,
+    Retried,
+    SetPriority,
+    Store,
+    Succeeded,
+    TakeOver,
+)
+from oq.store.memory import MemoryStore
+from oq.task import Priority, Status
+from oq.testing.builders import PLENTY, POOL, at, block, claim, failure, new_task, offer
+from oq.testing.driver import EVERYTHING
+
+QUEUE_NAMES = ("default", "other")
+LANES = tuple((queue, lane) for queue in QUEUE_NAMES for lane in ("x", "y"))
+NEEDS = ((POOL,), (POOL, "gpu"), ())
+CHOICES = ((), (("one", "two"), ("spare",)))
+POOLS = (POOL, "gpu", "one", "two", "spare")
+NOBODY = "nobody"
+"""An id that no task has."""
+
+sometimes = st.integers(0, 4).map(lambda number: number == 0)
+seldom = st.integers(0, 19).map(lambda number: number == 19)
+seconds = st.integers(-5, 30)
+priorities = st.sampled_from(Priority)
+
+offers = st.lists(
+    st.builds(
+        lambda lane, needs, choices: offer(lane[1], queue=lane[0], needs=needs, choices=choices),
+        st.sampled_from(LANES),
+        st.sampled_from(NEEDS),
+        st.sampled_from(CHOICES),
+    ),
+    min_size=1,
+    unique_by=lambda offer: (offer.queue, offer.lane),
+)
+free = st.fixed_dictionaries({POOL: st.integers(0, 5)}, optional={pool: st.integers(0, 2) for pool in POOLS[1:]})
+filters = st.builds(
+    TaskFilter,
+    status=st.none() | st.sampled_from(Status),
+    queue=st.none() | st.sampled_from(QUEUE_NAMES),
+    tag=st.none() | st.sampled_from(["red", "blue"]),
+    group=st.none() | st.just("g"),
+    priority=st.none() | priorities,
+)
+
+
+@st.composite
+def new_tasks(draw: st.DrawFn, known: list[str], fresh: str, clock: int) -> NewTask:
+    """A task with the id `fresh`, seldom another one, that may come after known ones, seldom after nobody."""
+    parents = [*known, NOBODY] if draw(seldom) else known
+    queue, lane = draw(st.sampled_from(LANES))
+    ttl, run_at, expires_at = (draw(st.none() | st.none() | seconds) for _ in range(3))
+    return new_task(
+        draw(st.sampled_from(known)) if known and draw(seldom) else fresh,
+        priority=draw(priorities),
+        queue=queue,
+        lane=lane,
+        submitted_at=at(clock),
+        tags=tuple(draw(st.lists(st.sampled_from(["red", "blue"]), max_size=2, unique=True))),
+        group=draw(st.sampled_from([None, "g"])),
+        unique_key=draw(st.sampled_from([None, None, None, "k", "l"])),
+        after=tuple(draw(st.lists(st.sampled_from(parents), max_size=3))) if parents else (),
+        on_parent_failure=draw(st.sampled_from(["fail", "continue"])),
+        run_at=None if run_at is None else at(clock + run_at),
+        expires_at=None if expires_at is None else at(clock + expires_at),
+        result_ttl=None if ttl is None else float(max(ttl, 0)),
+    )
+
+
+def endings(clock: int) -> st.SearchStrategy[Ending]:
+    return st.one_of(
+        st.builds(Succeeded, st.sampled_from([None, b"", b"result"])),
+        st.just(Failed(failure())),
+        st.builds(lambda due, counted: Retried(failure("again"), at(clock + due), counted), seconds, st.booleans()),
+        st.just(Released()),
+    )
+
+
+def store_machine(
+    open_store: Callable[[Path], Store],
+    reopen: Callable[[Store], Store] | None = None,
+    *,
+    reference: Callable[[], Store] = MemoryStore,
+) -> type[RuleBasedStateMachine]:
+    """A state machine for the store that `open_store` opens fresh in an empty directory.
+
+    `reopen`, for a durable store, closes it and opens it again. Run it with
+    `hypothesis.stateful.run_state_machine_as_test(store_machine(...), settings=...)`. A store agrees with the reference
+    when its replies are equal in value, events in order included. Beyond the letter of the protocol that asks for:
+    sequence numbers without gaps, and an `Advance` that tells followers first (parents and followers by sequence number)
+    and then does what is due, earliest moment first.
+    """
+
+    class Machine(_StoreMachine):
+        durable = reopen is not None
+
+        def open(self, directory: Path) -> Store:
+            return open_store(directory)
+
+        def open_again(self, store: Store) -> Store:
+            assert reopen is not None
+            return reopen(store)
+
+        def open_reference(self) -> Store:
+            return reference()
+
+    return Machine
+
+
+class _StoreMachine(RuleBasedStateMachine):
+    """Sends the same random ops to two stores, one by one and in batches."""
+
+    durable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(mkdtemp(prefix="oq-machine-"))
+        self.reference = self.open_reference()
+        self.store = self.open(self.directory / "store")
+        self.clock = 0
+        self.serial = 0
+        """Makes ids and tokens that were not used before."""
+        self.ids: list[str] = []
+        self.runs: list[tuple[int, int]] = []
+        """Every (seq, epoch) that was claimed; most are over."""
+        self.chunks: Counter[tuple[int, int]] = Counter()
+        """How many chunks each run put out."""
+        self.held: list[Op[Any]] = []
+        """Ops that wait to be sent in one batch with the next one."""
+        self.lane_sets: dict[int, frozenset[tuple[str, str, str]]] = {}
+
+    def open(self, directory: Path) -> Store:
+        raise NotImplementedError
+
+    def open_again(self, store: Store) -> Store:
+        raise NotImplementedError
+
+    def open_reference(self) -> Store:
+        raise NotImplementedError
+
+    def teardown(self) -> None:
+        self.store.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # What happens
+
+    @rule(data=st.data())
+    def add(self, data: st.DataObject) -> None:
+        """Add a few tasks, seldom with an id or a parent that cannot be."""
+        tasks = [data.draw(new_tasks(self.ids, self._fresh("t"), self.clock)) for _ in range(data.draw(st.integers(1, 4)))]
+        key = data.draw(st.sampled_from([None, None, None, "once", "twice"]))
+        digest = data.draw(st.sampled_from(["this", "this", "that"]))
+        op = AddMany(tasks=tuple(tasks), now=at(self.clock), idempotency=key, digest=digest)
+        for reply in self._send(op, *[op] * data.draw(seldom)):
+            if isinstance(reply, Added):
+                self.ids += [entry.task_id for entry in reply.entries if entry.task_id not in self.ids]
+
+    @rule(
+        offers=offers,
+        free=free,
+        limit=st.integers(1, 6),
+        idle=st.booleans(),
+        worker=st.sampled_from(["v", "w"]),
+        lease=st.none() | seconds,
+        again=sometimes,
+    )
+    def claim(
+        self,
+        offers: list[Any],
+        free: Mapping[str, int],
+        limit: int,
+        idle: bool,  # noqa: FBT001  # the op's own word
+        worker: str,
+        lease: int | None,
+        again: bool,  # noqa: FBT001
+    ) -> None:
+        """Claim from some lanes, sometimes the same claim twice."""
+        self._claim(
+            claim(
+                *offers,
+                token=self._fresh("token"),
+                worker=worker,
+                free=free,
+                limit=limit,
+                idle=idle,
+                now=at(self.clock),
+                lease_until=None if lease is None else at(self.clock + lease),
+            ),
+            again=again,
+        )
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        """End a run in any way, also one that is over."""
+        seq, epoch = self._run(data)
+        last = data.draw(st.none() | st.integers(1, 3).map(lambda count: self._block(seq, epoch, count)))
+        on = data.draw(st.sampled_from([None, "gpu-1"]))
+        ending = data.draw(endings(self.clock))
+        self._later_or_now(
+            data, Finish(seq=seq, epoch=epoch, ending=ending, now=at(self.clock), executed_on=on, block=last)
+        )
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), count=st.integers(1, 3), again=sometimes)
+    def append(self, data: st.DataObject, count: int, again: bool) -> None:  # noqa: FBT001
+        """Keep the next block of a run's output, sometimes twice."""
+        seq, epoch = self._run(data)
+        op = AppendChunks(seq=seq, epoch=epoch, block=self._block(seq, epoch, count))
+        self._send(op, *[op] * again)
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), until=seconds)
+    def renew(self, data: st.DataObject, until: int) -> None:
+        runs = {self._run(data): None for _ in range(data.draw(st.integers(0, 3)))}
+        self._later_or_now(data, Renew(runs=tuple(runs), until=at(self.clock + until)))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self._later_or_now(data, Cancel(task_id=self._id(data), now=at(self.clock)))
+
+    @rule(data=st.data())
+    def requeue(self, data: st.DataObject) -> None:
+        self._later_or_now(data, Requeue(task_id=self._id(data), now=at(self.clock)))
+
+    @rule(data=st.data(), priority=priorities)
+    def set_priority(self, data: st.DataObject, priority: Priority) -> None:
+        self._later_or_now(data, SetPriority(task_id=self._id(data), priority=priority, now=at(self.clock)))
+
+    @rule(data=st.data(), step=seconds, limit=st.sampled_from([1, 2, 3, 500, 500]))
+    def advance(self, data: st.DataObject, step: int, limit: int) -> None:
+        """Let the clock go on, or back, and do what that makes due."""
+        self.clock += step
+        self._later_or_now(data, Advance(now=at(self.clock), limit=limit))
+
+    @rule(step=st.integers(-60, 60))
+    def wait(self, step: int) -> None:
+        self.clock += step
+
+    @precondition(lambda self: self.runs)
+    @rule(data=st.data(), unlikely=st.integers(0, 3))
+    def take_over(self, data: st.DataObject, unlikely: int) -> None:
+        if unlikely == 0:
+            self._later_or_now(data, TakeOver(now=at(self.clock)))
+
+    @rule(data=st.data(), queue=st.sampled_from([*QUEUE_NAMES, EVERY_QUEUE]), paused=sometimes)
+    def pause(self, data: st.DataObject, queue: str, paused: bool) -> None:  # noqa: FBT001
+        settings = encode(QueueSettings(paused=paused))
+        self._later_or_now(data, PutValue(namespace=QUEUES, key=queue, value=settings))
+
+    @rule(
+        data=st.data(),
+        key=st.sampled_from("kl"),
+        value=st.sampled_from([None, b"", b"value"]),
+        expect=st.none() | st.integers(0, 2),
+    )
+    def put_value(self, data: st.DataObject, key: str, value: bytes | None, expect: int | None) -> None:
+        self._later_or_now(data, PutValue(namespace="things", key=key, value=value, expect=expect))
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def reopen(self) -> None:
+        self._flush()
+        self.store = self.open_again(self.store)
+        self.lane_sets.clear()
+
+    @rule()
+    def claim_everything_and_give_it_back(self) -> None:
+        """Show in which order the lanes would give their tasks."""
+        everything = claim(
+            *(offer(lane, queue=queue) for queue, lane in LANES), token=self._fresh("token"), now=at(self.clock)
+        )
+        runs = self._claim(everything, again=False)
+        self._send(*(Finish(seq=seq, epoch=epoch, ending=Released(), now=at(self.clock)) for seq, epoch in runs))
+
+    # What must hold
+
+    @invariant()
+    def the_stores_agree(self) -> None:
+        self._flush()
+        mine, theirs = self.reference, self.store
+        assert list_of(theirs) == list_of(mine), "lists"
+        assert tallied(theirs) == tallied(mine), "counts"
+        assert sorted(theirs.stops()) == sorted(mine.stops()), "stops"
+        for namespace in (QUEUES, "things"):
+            assert theirs.values(namespace) == mine.values(namespace), "values"
+        version, lanes = theirs.lanes()
+        ready = {(r.head.queue, r.head.executor, r.head.lane) for r in list_of(mine) if r.state.phase == "ready"}
+        assert lanes >= ready, "lanes"
+        assert self.lane_sets.setdefault(version, lanes) == lanes, "versions of lanes"
+
+    @invariant()
+    def the_store_finds_itself_whole(self) -> None:
+        assert self.store.check() == []
+
+    @rule(data=st.data(), wanted=filters, limit=st.integers(1, 9))
+    def look_closely(self, data: st.DataObject, wanted: TaskFilter, limit: int) -> None:
+        mine, theirs = self.reference, self.store
+        assert list_of(theirs, wanted, limit) == list_of(mine, wanted, limit)
+        for task_id in [*self.ids, NOBODY]:
+            assert theirs.get(task_id) == mine.get(task_id)
+            assert theirs.load(task_id) == mine.load(task_id)
+            assert theirs.resolve(task_id, 3) == mine.resolve(task_id, 3)
+        assert sorted(theirs.resolve("t", PLENTY)) == sorted(mine.resolve("t", PLENTY))
+        first = data.draw(st.integers(0, 6))
+        for seq, epoch in self.runs:
+            assert theirs.blocks(seq, epoch, first, limit) == mine.blocks(seq, epoch, first, limit)
+        for key in "kl":
+            assert theirs.value("things", key) == mine.value("things", key)
+
+    # Sending
+
+    def _send(self, *ops: Op[Any]) -> list[Reply]:
+        """Apply what was held back and these ops as one batch to both stores; gives the replies to these."""
+        batch = [*self.held, *ops]
+        self.held.clear()
+        mine, theirs = self.reference.apply(batch), self.store.apply(batch)
+        assert len(theirs) == len(batch)
+        for op, one, other in zip(batch, mine, theirs, strict=True):
+            assert comparable(other) == comparable(one), f"the stores reply differently to {op}"
+        return mine[len(mine) - len(ops) :]
+
+    def _later_or_now(self, data: st.DataObject, op: Op[Any]) -> None:
+        if data.draw(sometimes, label="held back"):
+            self.held.append(op)
+        else:
+            self._send(op)
+
+    def _flush(self) -> None:
+        if self.held:
+            self._send()
+
+    def _claim(self, op: Claim, *, again: bool) -> list[tuple[int, int]]:
+        (reply,) = self._send(op)
+        assert isinstance(reply, Claimed)
+        if again and reply.runs:  # a claim that took nothing may as well be decided anew
+            assert [sent.runs for sent in self._send_to_both(op)] == [reply.runs] * 2
+        runs = [(run.seq, run.state.epoch) for run in reply.runs]
+        self.runs += runs
+        return runs
+
+    def _send_to_both(self, op: Claim) -> list[Claimed]:
+        replies = [reply for store in (self.reference, self.store) for reply in store.apply([op])]
+        return [reply for reply in replies if isinstance(reply, Claimed) and not reply.events]
+
+    # Drawing
+
+    def _fresh(self, prefix: str) -> str:
+        self.serial += 1
+        return f"{prefix}{self.serial}"
+
+    def _block(self, seq: int, epoch: int, count: int) -> Block:
+        """The next block of the run, whose output has no gaps."""
+        first = self.chunks[seq, epoch]
+        self.chunks[seq, epoch] += count
+        return block(first, count)
+
+    def _id(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from([*self.ids[-12:], NOBODY]) if self.ids else st.just(NOBODY))
+
+    def _run(self, data: st.DataObject) -> tuple[int, int]:
+        """A run, mostly one that goes on; seldom one that never was."""
+        going = [
+            (record.seq, record.state.epoch)
+            for record in list_of(self.reference)
+            if record.state.status is Status.RUNNING
+        ]
+        seq, epoch = data.draw(st.sampled_from(self.runs if not going or data.draw(sometimes) else going))
+        return seq, epoch + data.draw(seldom)
+
+
+def list_of(store: Store, wanted: TaskFilter = EVERYTHING, limit: int = 100) -> list[Record]:
+    """Every task that matches, newest first."""
+    records: list[Record] = []
+    cursor = None
+    while True:
+        page = store.page(wanted, cursor, limit)
+        records += page.items
+        cursor = page.cursor
+        if cursor is None:
+            return records
+
+
+def tallied(store: Store) -> dict[tuple[object, ...], int]:
+    """What the store counts, without the kinds of which there are none."""
+    counts = store.counts()
+    tally = {(count.queue, count.status, count.phase, count.priority): count.number for count in counts}
+    assert len(tally) == len(counts), "each kind is counted once"
+    return {kind: number for kind, number in tally.items() if number}
+
+
+def comparable(reply: Reply) -> object:
+    """The reply without what may differ between stores."""
+    if isinstance(reply, Refused):
+        return reply.events, reply.unsettled, described(reply.error)
+    if isinstance(reply, Claimed | Advanced):
+        return replace(reply, lanes_version=0)
+    return reply
+
+
+def described(error: OqError) -> tuple[object, ...]:
+    """What an error says to programs; the sentence for people is each store's own where it is not built from ids."""
+    if isinstance(error, InvalidTask):
+        return type(error), tuple(problem.path for problem in error.problems)
+    return type(error), str(error), vars(error)
