@@ -358,7 +358,9 @@ class _StoreMachine(RuleBasedStateMachine):
         mine, theirs = self.reference.apply(batch), self.store.apply(batch)
         assert len(theirs) == len(batch)
         for op, one, other in zip(batch, mine, theirs, strict=True):
-            assert comparable(other) == comparable(one), f"the stores reply differently to {op}"
+            assert comparable(other) == comparable(one), (
+                f"the stores reply differently to {op}\n  the reference: {comparable(one)}\n  the store: {comparable(other)}"
+            )
         return mine[len(mine) - len(ops) :]
 
     def _later_or_now(self, data: st.DataObject, op: Op[Any]) -> None:

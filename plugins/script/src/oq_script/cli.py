@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from oq.cli.submitting import SubmitOptions, submit_options
 from oq_script import specs
+
+_EXAMPLES = """\b
+Examples:
+  oq submit script --command "echo hi" --wait
+  oq submit script --script report.py --arg 2026 --env LEVEL=2
+"""
 
 
 def _variables(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -22,12 +30,12 @@ def _input(_context: click.Context, _parameter: click.Parameter, given: str | No
     if given != "-":
         return given
     try:
-        return click.get_binary_stream("stdin").read().decode()
+        return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise click.BadParameter(f"the input is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-@click.command("script")
+@click.command("script", epilog=_EXAMPLES)
 @click.option("--command", metavar="TEXT", help="A program and its arguments, split as a shell would, but run without.")
 @click.option("--script", metavar="FILE", help="A file of the script directory; the other way to say what to run.")
 @click.option("--arg", "args", metavar="TEXT", multiple=True, help="A further argument, taken as it is. Repeatable.")
@@ -49,12 +57,7 @@ def script(
     stdin: str | None,
     shell: bool,
 ) -> None:
-    r"""Run a command or a script file.
-
-    \b
-    oq submit script --command "echo hi" --wait
-    oq submit script --script report.py --arg 2026 --env LEVEL=2 --priority high
-    """
+    """Run a command, or a script file of the configured directory."""
     match command, script:
         case (str(), None):
             spec = specs.command(command, args=args, env=env, cwd=cwd, stdin=stdin, shell=shell)

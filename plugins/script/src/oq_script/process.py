@@ -48,8 +48,8 @@ async def run(plan: Plan, settings: ScriptSettings, emit: Emit) -> Exited:
     settings and a few seconds. Raises PermanentError when the program does not exist or cannot be executed, and OSError
     when the system is short of something.
     """
-    process = await _start(plan)
     started = trio.current_time()
+    process = await _start(plan)
     group = ProcessGroup(process, settings.kill_grace)
     stdout = _Output("stdout", process.stdout, settings, emit)
     stderr = _Output("stderr", process.stderr, settings, emit)
