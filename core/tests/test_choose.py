@@ -216,6 +216,12 @@ def test_tasks_of_one_lane_spread_over_its_endpoints():
     assert [choice.units for choice in lanes.choose({"x": 2, "y": 2}).choices] == [("x",), ("y",), ("x",), ("y",)]
 
 
+def test_a_pool_that_is_needed_can_be_the_endpoint_too_if_it_has_a_second_unit():
+    lanes = Lanes([lane(needs=("x",), choices=(("x",),), tasks=[Ready(-5, 1)])])
+    assert lanes.choose({"x": 1}).choices == []
+    assert [choice.units for choice in lanes.choose({"x": 2}).choices] == [("x", "x")]
+
+
 def test_a_lane_whose_endpoints_are_all_gone_waits():
     assert Lanes([lane(choices=((),), tasks=[Ready(-5, 1)])]).choose({"a": 1}) == ([], True)
 
@@ -240,10 +246,15 @@ def test_a_task_that_must_run_alone_waits_for_those_before_it():
 
 @pytest.mark.parametrize(("idle", "started"), [(True, [1]), (False, [])])
 def test_a_task_that_must_run_alone_holds_back_the_others_until_nothing_runs(idle, started):
-    lanes = Lanes([lane(tasks=[Ready(-5, 1, alone=True), Ready(-5, 2)]), lane("other", tasks=[Ready(-5, 3)])])
-    got = lanes.choose({}, idle=idle)
-    assert [choice.ready.seq for choice in got.choices] == started
-    assert got.more
+    alone = Ready(-5, 1, alone=True)
+    for others in ([lane(tasks=[alone, Ready(-5, 2)])], [lane(tasks=[alone]), lane("other", tasks=[Ready(-5, 2)])]):
+        got = Lanes(others).choose({}, idle=idle)
+        assert [choice.ready.seq for choice in got.choices] == started
+        assert got.more
+
+
+def test_there_is_no_more_when_the_task_that_runs_alone_was_the_last():
+    assert not Lanes([lane(tasks=[Ready(-5, 1, alone=True)])]).choose({}).more
 
 
 def test_a_task_that_must_run_alone_holds_nobody_back_while_its_own_pools_are_full():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from oq.errors import StoreInUse
 from oq.store.base import Store
 from oq.store.memory import MemoryStore
 from oq.testing import StoreContract
@@ -14,6 +15,21 @@ from oq.testing import StoreContract
 class TestMemoryStore(StoreContract):
     def open_store(self, directory: Path) -> Store:
         return MemoryStore()
+
+
+def test_one_queue_at_a_time_runs_an_exclusive_memory_store():
+    store = MemoryStore()
+    store.lock_run()
+    with pytest.raises(StoreInUse):
+        store.lock_run()
+    store.unlock_run()
+    store.lock_run()
+
+
+def test_several_queues_may_run_a_memory_store_with_leases():
+    store = MemoryStore(exclusive=False)
+    store.lock_run()
+    store.lock_run()
 
 
 class TestMemoryStoreWithLeases(StoreContract):

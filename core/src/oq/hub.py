@@ -14,6 +14,9 @@ from oq.events import Event, EventKind
 DEFAULT_CAPACITY = 10_000
 """Events that wait for one subscriber; what comes beyond is counted, not kept."""
 
+EVENTS_A_TURN = 64
+"""Events that a subscriber is given before it must let others run."""
+
 
 class Watch:
     """Notices that something about one task changed. Compare `version` before and after looking, then wait."""
@@ -68,16 +71,21 @@ class Subscription:
     _events: deque[Event] = field(factory=deque)
     _lot: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _closed: bool = False
+    _taken: int = 0
 
     def __aiter__(self) -> Subscription:
         return self
 
     async def __anext__(self) -> Event:
+        """The next event. Lets others run only now and then while events are at hand, so as to keep up with them."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         while not self._events:
             if self._closed:
                 raise StopAsyncIteration
             await self._lot.park()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._taken += 1
+        if self._taken % EVENTS_A_TURN == 0:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return self._events.popleft()
 
     def receive_nowait(self) -> list[Event]:

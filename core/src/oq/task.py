@@ -34,6 +34,8 @@ class Priority(IntEnum):
 
         Raises ValueError for anything else.
         """
+        if isinstance(value, Priority):
+            return value
         if isinstance(value, str) and value.upper() in cls.__members__:
             return cls[value.upper()]
         number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value

@@ -10,9 +10,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from oq_script import ScriptSettings, command, script
+from oq_script import ScriptSettings, command, group, script
 from oq_script.plan import Plan
-from oq_script.process import run
+from oq_script.process import _Output, run
 
 PATIENT = 1000.0
 """Seconds; a grace or linger that no test waits for."""
@@ -226,6 +226,28 @@ async def test_a_daemon_that_holds_the_output_does_not_hold_the_task(registry_wi
     assert not daemon.ended  # it chose to live on its own
 
 
+async def test_a_daemon_that_never_stops_writing_does_not_hold_the_task(registry_with, write):
+    flood = DAEMON.replace("time.sleep(1000)", "\n    while True: os.write(1, b'x' * 1000)")
+    registry = registry_with(linger=0.0, interpreters=PYTHON, max_output=100, max_streamed=1000)
+    assert (await registry.execute(write(flood, "job.py"))).exit_code == 0
+
+
+async def test_a_daemon_may_write_while_the_last_of_the_output_is_read():
+    async def emit(chunk):
+        pass
+
+    ours, daemons = os.pipe()
+    output = _Output("stdout", trio.lowlevel.FdStream(ours), ScriptSettings(), emit)
+    async with trio.open_nursery() as nursery, trio.lowlevel.FdStream(daemons):
+        nursery.start_soon(output.pass_on)
+        await wait_all_tasks_blocked()
+        os.write(daemons, b"last words\n")
+        output.expect_no_more()
+        os.write(daemons, b"something else\n")
+        await output.ended.wait()
+    assert output.kept.text(100)[0].startswith("last words\n")
+
+
 async def test_output_is_not_lost_to_a_slow_watcher_when_a_daemon_holds_it(registry_with, write, watch):
     lines = [f"{number}\n" for number in range(1000)]
     spec = write(f"{DAEMON}\nprint(os.getpid(), flush=True)\nfor i in range(1000): print(i, flush=True)", "job.py")
@@ -251,6 +273,33 @@ async def test_a_watcher_that_fails_ends_the_process(directory, watch):
         await run(plan, ScriptSettings(), emit)
     assert caught.group_contains(ConnectionError)
     assert seen[0].ended
+
+
+async def test_without_pidfd_everything_is_ended_as_well(registry_with, write, watch, monkeypatch):
+    monkeypatch.setattr(group, "_open_pidfd", lambda _: None)
+    registry = registry_with(linger=0.0)
+    async with registry.stream(write("sleep 1000 & echo $!; echo done")) as chunks:
+        left = watch(await anext(chunks))
+        assert [chunk.text async for chunk in chunks] == ["done\n"]
+    assert left.ended
+    async with registry.stream(write("echo $$; exec sleep 1000")) as chunks:
+        process = watch(await anext(chunks))
+    assert process.ended
+
+
+async def test_orphans_are_reaped_where_they_become_children_of_oq(directory):
+    code = f"""
+import ctypes, os, trio, oq, oq_script
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER, which is what process 1 is to all
+registry = oq.Registry([oq_script.ScriptExecutor(oq_script.ScriptSettings(directory={str(directory)!r}, linger=0.0))])
+trio.run(registry.execute, oq_script.command("sh -c 'sleep 1000 & sleep 1000 & true'"))
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no children")
+"""
+    done = await trio.run_process([sys.executable, "-c", code], capture_stdout=True)
+    assert done.stdout == b"no children\n"
 
 
 async def test_attempts_run_side_by_side(registry):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("oq.testing.driver", "oq.testing.store_contract", "oq.testing.store_machine")
+pytest.register_assert_rewrite(
+    "oq.testing.audit", "oq.testing.driver", "oq.testing.store_contract", "oq.testing.store_machine"
+)
 
 from oq.testing.audit import audit  # noqa: E402  # after pytest knows whose asserts to explain
 from oq.testing.builders import POOL, START, at, block, claim, failure, new_task, offer, pause  # noqa: E402

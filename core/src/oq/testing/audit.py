@@ -9,6 +9,9 @@ from oq.query import TaskFilter
 from oq.store.base import FullRecord, Record, Store
 from oq.task import Phase, Status
 
+EVERYTHING = TaskFilter()
+"""The filter that every task matches."""
+
 
 def audit(store: Store) -> list[str]:
     """A sentence for each thing that reads of the store contradict each other about; empty when all is well.
@@ -18,8 +21,26 @@ def audit(store: Store) -> list[str]:
     return list(_audit(store))
 
 
+def listed(store: Store, wanted: TaskFilter = EVERYTHING, limit: int = 100) -> list[Record]:
+    """Every task that matches, newest first, read in pages of at most `limit`."""
+    return [record for page in pages(store, wanted, limit) for record in page]
+
+
+def pages(store: Store, wanted: TaskFilter = EVERYTHING, limit: int = 100) -> Iterator[tuple[Record, ...]]:
+    """Page after page of the tasks that match."""
+    cursor = None
+    while True:
+        page = store.page(wanted, cursor, limit)
+        assert len(page.items) <= limit, "a page holds no more than it was asked for"
+        yield page.items
+        if page.cursor is None:
+            return
+        assert cursor is None or page.cursor < cursor, "a cursor goes on"
+        cursor = page.cursor
+
+
 def _audit(store: Store) -> Iterator[str]:
-    records = list(_all(store))
+    records = listed(store)
     seqs = [record.seq for record in records]
     if seqs != sorted(set(seqs), reverse=True):
         yield f"a list is not newest first, each task once: {seqs}"
@@ -43,16 +64,6 @@ def _audit(store: Store) -> Iterator[str]:
     running = {(record.seq, record.state.epoch) for record in records if record.state.status is Status.RUNNING}
     yield from (f"run {stop} goes on, though it is to stop" for stop in store.stops() if stop in running)
     yield from _miscounts(store, records)
-
-
-def _all(store: Store) -> Iterator[Record]:
-    cursor = None
-    while True:
-        page = store.page(TaskFilter(), cursor, 100)
-        yield from page.items
-        if page.cursor is None:
-            return
-        cursor = page.cursor
 
 
 def _contradictions(full: FullRecord) -> Iterator[str]:

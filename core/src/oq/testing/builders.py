@@ -72,7 +72,7 @@ def claim(
     now: datetime = START,
     lease_until: datetime | None = None,
 ) -> Claim:
-    """A claim of the offers (of the default lane alone, if none) under a token never used before, with units to spare."""
+    """A claim of the offers (if none, of the default lane) under a token never used before, with units to spare."""
     return Claim(
         token=uuid4().hex if token is None else token,
         worker=worker,

@@ -13,8 +13,8 @@ from oq.errors import OqError
 from oq.events import Event, event_of
 from oq.query import TaskFilter
 from oq.store.base import (
-    AddMany,
     Added,
+    AddMany,
     Advance,
     Advanced,
     Block,
@@ -44,12 +44,11 @@ from oq.store.base import (
     TookOver,
 )
 from oq.task import Phase, Priority, TaskState
+from oq.testing.audit import EVERYTHING, listed, pages
 from oq.testing.builders import PLENTY, START, at, claim, failure
 
 R = TypeVar("R", bound=Reply)
 E = TypeVar("E", bound=OqError)
-
-EVERYTHING = TaskFilter()
 
 
 @define
@@ -185,21 +184,13 @@ class StoreDriver:
         assert record is not None, f"there is no task {task_id!r}"
         return record
 
-    def pages(self, wanted: TaskFilter = EVERYTHING, limit: int = 100) -> Iterator[list[Record]]:
+    def pages(self, wanted: TaskFilter = EVERYTHING, limit: int = 100) -> Iterator[tuple[Record, ...]]:
         """Page after page of the tasks that match, newest first."""
-        cursor = None
-        while True:
-            page = self.store.page(wanted, cursor, limit)
-            assert len(page.items) <= limit, "a page holds no more than it was asked for"
-            yield list(page.items)
-            if page.cursor is None:
-                return
-            assert cursor is None or page.cursor < cursor, "a cursor goes on"
-            cursor = page.cursor
+        return pages(self.store, wanted, limit)
 
     def records(self, wanted: TaskFilter = EVERYTHING) -> list[Record]:
         """Every task that matches, newest first."""
-        return [record for page in self.pages(wanted) for record in page]
+        return listed(self.store, wanted)
 
     def ids(self, wanted: TaskFilter = EVERYTHING) -> list[str]:
         """The id of every task that matches, newest first."""

@@ -28,93 +28,36 @@ from oq.store.base import (
     Cancel,
     Claim,
     Claimed,
-    Ending,
-    Failed,
     Finish,
-    NewTask,
     Op,
     PutValue,
-    Record,
     Refused,
     Released,
     Renew,
     Reply,
     Requeue,
-    Retried,
     SetPriority,
     Store,
-    Succeeded,
     TakeOver,
 )
 from oq.store.memory import MemoryStore
-from oq.task import Priority, Status
-from oq.testing.builders import PLENTY, POOL, at, block, claim, failure, new_task, offer
-from oq.testing.driver import EVERYTHING
-
-QUEUE_NAMES = ("default", "other")
-LANES = tuple((queue, lane) for queue in QUEUE_NAMES for lane in ("x", "y"))
-NEEDS = ((POOL,), (POOL, "gpu"), ())
-CHOICES = ((), (("one", "two"), ("spare",)))
-POOLS = (POOL, "gpu", "one", "two", "spare")
-NOBODY = "nobody"
-"""An id that no task has."""
-
-sometimes = st.integers(0, 4).map(lambda number: number == 0)
-seldom = st.integers(0, 19).map(lambda number: number == 19)
-seconds = st.integers(-5, 30)
-priorities = st.sampled_from(Priority)
-
-offers = st.lists(
-    st.builds(
-        lambda lane, needs, choices: offer(lane[1], queue=lane[0], needs=needs, choices=choices),
-        st.sampled_from(LANES),
-        st.sampled_from(NEEDS),
-        st.sampled_from(CHOICES),
-    ),
-    min_size=1,
-    unique_by=lambda offer: (offer.queue, offer.lane),
+from oq.task import Phase, Priority, Status
+from oq.testing.arbitrary import (
+    LANES,
+    NOBODY,
+    QUEUE_NAMES,
+    endings,
+    filters,
+    free,
+    new_tasks,
+    offers,
+    priorities,
+    seconds,
+    seldom,
+    sometimes,
 )
-free = st.fixed_dictionaries({POOL: st.integers(0, 5)}, optional={pool: st.integers(0, 2) for pool in POOLS[1:]})
-filters = st.builds(
-    TaskFilter,
-    status=st.none() | st.sampled_from(Status),
-    queue=st.none() | st.sampled_from(QUEUE_NAMES),
-    tag=st.none() | st.sampled_from(["red", "blue"]),
-    group=st.none() | st.just("g"),
-    priority=st.none() | priorities,
-)
-
-
-@st.composite
-def new_tasks(draw: st.DrawFn, known: list[str], fresh: str, clock: int) -> NewTask:
-    """A task with the id `fresh`, seldom another one, that may come after known ones, seldom after nobody."""
-    parents = [*known, NOBODY] if draw(seldom) else known
-    queue, lane = draw(st.sampled_from(LANES))
-    ttl, run_at, expires_at = (draw(st.none() | st.none() | seconds) for _ in range(3))
-    return new_task(
-        draw(st.sampled_from(known)) if known and draw(seldom) else fresh,
-        priority=draw(priorities),
-        queue=queue,
-        lane=lane,
-        submitted_at=at(clock),
-        tags=tuple(draw(st.lists(st.sampled_from(["red", "blue"]), max_size=2, unique=True))),
-        group=draw(st.sampled_from([None, "g"])),
-        unique_key=draw(st.sampled_from([None, None, None, "k", "l"])),
-        after=tuple(draw(st.lists(st.sampled_from(parents), max_size=3))) if parents else (),
-        on_parent_failure=draw(st.sampled_from(["fail", "continue"])),
-        run_at=None if run_at is None else at(clock + run_at),
-        expires_at=None if expires_at is None else at(clock + expires_at),
-        result_ttl=None if ttl is None else float(max(ttl, 0)),
-    )
-
-
-def endings(clock: int) -> st.SearchStrategy[Ending]:
-    return st.one_of(
-        st.builds(Succeeded, st.sampled_from([None, b"", b"result"])),
-        st.just(Failed(failure())),
-        st.builds(lambda due, counted: Retried(failure("again"), at(clock + due), counted), seconds, st.booleans()),
-        st.just(Released()),
-    )
+from oq.testing.audit import listed
+from oq.testing.builders import PLENTY, at, block, claim, offer
 
 
 def store_machine(
@@ -128,8 +71,8 @@ def store_machine(
     `reopen`, for a durable store, closes it and opens it again. Run it with
     `hypothesis.stateful.run_state_machine_as_test(store_machine(...), settings=...)`. A store agrees with the reference
     when its replies are equal in value, events in order included. Beyond the letter of the protocol that asks for:
-    sequence numbers without gaps, and an `Advance` that tells followers first (parents and followers by sequence number)
-    and then does what is due, earliest moment first.
+    sequence numbers without gaps, and an `Advance` that tells followers first (parents and followers by sequence
+    number) and then does what is due, earliest moment first.
     """
 
     class Machine(_StoreMachine):
@@ -188,7 +131,9 @@ class _StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def add(self, data: st.DataObject) -> None:
         """Add a few tasks, seldom with an id or a parent that cannot be."""
-        tasks = [data.draw(new_tasks(self.ids, self._fresh("t"), self.clock)) for _ in range(data.draw(st.integers(1, 4)))]
+        tasks = [
+            data.draw(new_tasks(self.ids, self._fresh("t"), self.clock)) for _ in range(data.draw(st.integers(1, 4)))
+        ]
         key = data.draw(st.sampled_from([None, None, None, "once", "twice"]))
         digest = data.draw(st.sampled_from(["this", "this", "that"]))
         op = AddMany(tasks=tuple(tasks), now=at(self.clock), idempotency=key, digest=digest)
@@ -320,13 +265,13 @@ class _StoreMachine(RuleBasedStateMachine):
     def the_stores_agree(self) -> None:
         self._flush()
         mine, theirs = self.reference, self.store
-        assert list_of(theirs) == list_of(mine), "lists"
+        assert listed(theirs) == listed(mine), "lists"
         assert tallied(theirs) == tallied(mine), "counts"
         assert sorted(theirs.stops()) == sorted(mine.stops()), "stops"
         for namespace in (QUEUES, "things"):
             assert theirs.values(namespace) == mine.values(namespace), "values"
         version, lanes = theirs.lanes()
-        ready = {(r.head.queue, r.head.executor, r.head.lane) for r in list_of(mine) if r.state.phase == "ready"}
+        ready = {(r.head.queue, r.head.executor, r.head.lane) for r in listed(mine) if r.state.phase is Phase.READY}
         assert lanes >= ready, "lanes"
         assert self.lane_sets.setdefault(version, lanes) == lanes, "versions of lanes"
 
@@ -337,7 +282,7 @@ class _StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), wanted=filters, limit=st.integers(1, 9))
     def look_closely(self, data: st.DataObject, wanted: TaskFilter, limit: int) -> None:
         mine, theirs = self.reference, self.store
-        assert list_of(theirs, wanted, limit) == list_of(mine, wanted, limit)
+        assert listed(theirs, wanted, limit) == listed(mine, wanted, limit)
         for task_id in [*self.ids, NOBODY]:
             assert theirs.get(task_id) == mine.get(task_id)
             assert theirs.load(task_id) == mine.load(task_id)
@@ -357,10 +302,9 @@ class _StoreMachine(RuleBasedStateMachine):
         self.held.clear()
         mine, theirs = self.reference.apply(batch), self.store.apply(batch)
         assert len(theirs) == len(batch)
-        for op, one, other in zip(batch, mine, theirs, strict=True):
-            assert comparable(other) == comparable(one), (
-                f"the stores reply differently to {op}\n  the reference: {comparable(one)}\n  the store: {comparable(other)}"
-            )
+        for op, *replies in zip(batch, mine, theirs, strict=True):
+            one, other = map(comparable, replies)
+            assert other == one, f"the stores reply differently to {op}\n  the reference: {one}\n  the store: {other}"
         return mine[len(mine) - len(ops) :]
 
     def _later_or_now(self, data: st.DataObject, op: Op[Any]) -> None:
@@ -405,23 +349,11 @@ class _StoreMachine(RuleBasedStateMachine):
         """A run, mostly one that goes on; seldom one that never was."""
         going = [
             (record.seq, record.state.epoch)
-            for record in list_of(self.reference)
+            for record in listed(self.reference)
             if record.state.status is Status.RUNNING
         ]
         seq, epoch = data.draw(st.sampled_from(self.runs if not going or data.draw(sometimes) else going))
         return seq, epoch + data.draw(seldom)
-
-
-def list_of(store: Store, wanted: TaskFilter = EVERYTHING, limit: int = 100) -> list[Record]:
-    """Every task that matches, newest first."""
-    records: list[Record] = []
-    cursor = None
-    while True:
-        page = store.page(wanted, cursor, limit)
-        records += page.items
-        cursor = page.cursor
-        if cursor is None:
-            return records
 
 
 def tallied(store: Store) -> dict[tuple[object, ...], int]:

@@ -67,7 +67,7 @@ class ScriptExecutor:
 
         from oq_script.process import run
 
-        make = partial(make_plan, task.payload, self._settings, self._directory, os.environ)
+        make = partial(make_plan, task.payload, self._settings, self._directory, dict(os.environ))
         plan = await trio.to_thread.run_sync(make, abandon_on_cancel=True)  # it looks at files, maybe on a dead disk
         plan = attrs.evolve(plan, env={**plan.env, "OQ_TASK_ID": task.id, "OQ_ATTEMPT": str(ctx.attempt)})
         exited = await run(plan, self._settings, ctx.emit)

@@ -154,7 +154,7 @@ class _Output:
                 self._waiting.cancel()
 
     async def _receive(self) -> bytes:
-        if not self._expected:
+        if self._expected <= 0:
             return b""
         with trio.CancelScope() as self._waiting:
             data = await self._pipe.receive_some(min(_READ_SIZE, self._expected))

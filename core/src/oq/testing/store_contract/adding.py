@@ -12,7 +12,7 @@ from oq.task import Phase, Priority, Status, TaskState
 from oq.testing.builders import START, at, new_task
 from oq.testing.driver import StoreDriver, task_ids
 from oq.testing.store_contract.base import ContractFrame
-from oq.testing.store_contract.situations import FINAL, LIVE, bring
+from oq.testing.store_contract.situations import FINAL, LIVE, Place, bring
 
 
 def adding(*tasks: NewTask, idempotency: str | None = None, digest: str = "") -> AddMany:
@@ -154,9 +154,7 @@ class Adding(ContractFrame):
     # Unique keys
 
     @pytest.mark.parametrize("situation", LIVE)
-    def test_a_unique_key_gives_the_task_that_is_not_final(
-        self, driver: StoreDriver, situation: Status | Phase
-    ) -> None:
+    def test_a_unique_key_gives_the_task_that_is_not_final(self, driver: StoreDriver, situation: Place) -> None:
         bring(driver, "a", situation, unique_key="k")
         before = driver.snapshot()
         reply = driver.add(new_task("b", unique_key="k"))

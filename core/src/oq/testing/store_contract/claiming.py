@@ -12,7 +12,7 @@ from oq.task import Phase, Priority, Status
 from oq.testing.builders import POOL, START, at, claim, new_task, offer, pause
 from oq.testing.driver import StoreDriver, task_ids
 from oq.testing.store_contract.base import ContractFrame
-from oq.testing.store_contract.situations import LATER, PLACES, bring
+from oq.testing.store_contract.situations import LATER, PLACES, Place, bring
 
 LOW, NORMAL, HIGH, CRITICAL = Priority
 
@@ -50,7 +50,7 @@ class Claiming(ContractFrame):
         assert driver.claim(worker="other").runs == ()
 
     @pytest.mark.parametrize("place", [place for place in PLACES if place is not Phase.READY])
-    def test_only_ready_tasks_are_claimed(self, driver: StoreDriver, place: Status | Phase) -> None:
+    def test_only_ready_tasks_are_claimed(self, driver: StoreDriver, place: Place) -> None:
         bring(driver, "a", place)
         assert driver.claim(now=LATER).runs == ()
 
@@ -312,13 +312,13 @@ class Claiming(ContractFrame):
 
     def test_another_token_takes_other_tasks(self, driver: StoreDriver) -> None:
         driver.add(*map(new_task, "ab"))
-        assert task_ids(driver.claim(token="one", limit=1).runs) == ["a"]
-        assert task_ids(driver.claim(token="two", limit=1).runs) == ["b"]
+        for token, expected in (("first", "a"), ("second", "b")):
+            assert task_ids(driver.claim(token=token, limit=1).runs) == [expected]
 
     def test_another_worker_with_the_same_token_takes_other_tasks(self, driver: StoreDriver) -> None:
         driver.add(*map(new_task, "ab"))
-        assert task_ids(driver.claim(token="one", worker="v", limit=1).runs) == ["a"]
-        assert task_ids(driver.claim(token="one", worker="w", limit=1).runs) == ["b"]
+        for worker, token, expected in (("v", "same", "a"), ("w", "same", "b")):
+            assert task_ids(driver.claim(token=token, worker=worker, limit=1).runs) == [expected]
 
     def test_claims_of_other_workers_do_not_make_a_store_forget_a_token(self, driver: StoreDriver) -> None:
         driver.add(*map(new_task, "ab"))

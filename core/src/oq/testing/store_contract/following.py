@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from oq.events import Event, EventKind
@@ -259,7 +261,7 @@ class Following(ContractFrame):
 
     def test_a_long_chain_fails_to_its_end(self, driver: StoreDriver) -> None:
         names = [f"link {n}" for n in range(MANY)]
-        driver.add(new_task(names[0]), *(new_task(b, after=(a,)) for a, b in zip(names, names[1:], strict=False)))
+        driver.add(new_task(names[0]), *(new_task(b, after=(a,)) for a, b in pairwise(names)))
         events: list[Event] = [*driver.cancel(names[0]).events]
         assert len(events) < MANY
         events += driver.advance_fully()

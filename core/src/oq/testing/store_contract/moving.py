@@ -24,7 +24,7 @@ from oq.task import Outcome, Phase, Priority, Status
 from oq.testing.builders import START, at, failure, new_task
 from oq.testing.driver import StoreDriver
 from oq.testing.store_contract.base import ContractFrame
-from oq.testing.store_contract.situations import FINAL, LATER, LIVE, PHASES, PLACES, bring
+from oq.testing.store_contract.situations import FINAL, LATER, LIVE, PHASES, PLACES, Place, bring
 
 ENDING_OF: dict[Move, Ending] = {
     Move.SUCCEED: Succeeded(b"result"),
@@ -48,7 +48,7 @@ class Moving(ContractFrame):
 
     @pytest.mark.parametrize("place", PLACES)
     @pytest.mark.parametrize("move", [Move.CANCEL, Move.REQUEUE])
-    def test_a_move_is_possible_as_the_table_says(self, driver: StoreDriver, place: Status | Phase, move: Move) -> None:
+    def test_a_move_is_possible_as_the_table_says(self, driver: StoreDriver, place: Place, move: Move) -> None:
         bring(driver, "a", place)
         status = driver.state("a").status
         if allowed(status, move):
@@ -71,7 +71,7 @@ class Moving(ContractFrame):
             driver.refused(op, LeaseLost, stop=(seq, epoch))
 
     @pytest.mark.parametrize("place", PLACES)
-    def test_only_running_tasks_are_lost(self, driver: StoreDriver, place: Status | Phase) -> None:
+    def test_only_running_tasks_are_lost(self, driver: StoreDriver, place: Place) -> None:
         bring(driver, "a", place)
         before = driver.state("a")
         driver.take_over()
@@ -142,7 +142,7 @@ class Moving(ContractFrame):
     # Priority
 
     @pytest.mark.parametrize("place", LIVE)
-    def test_a_task_that_is_not_final_takes_another_priority(self, driver: StoreDriver, place: Status | Phase) -> None:
+    def test_a_task_that_is_not_final_takes_another_priority(self, driver: StoreDriver, place: Place) -> None:
         bring(driver, "a", place)
         before = driver.record("a")
         reply = driver.send(SetPriority(task_id="a", priority=Priority.CRITICAL, now=at(7)))

@@ -12,7 +12,7 @@ from oq.testing.builders import at, block, claim, new_task, offer, pause
 from oq.testing.driver import StoreDriver, task_ids
 from oq.testing.store_contract.base import ContractFrame
 from oq.testing.store_contract.following import kinds
-from oq.testing.store_contract.situations import FINAL, PHASES, bring
+from oq.testing.store_contract.situations import FINAL, PHASES, Place, bring
 
 
 class Passing(ContractFrame):
@@ -267,7 +267,7 @@ class Passing(ContractFrame):
         assert task_ids(driver.claim().runs) == ["a", "b", "c"]
 
     @pytest.mark.parametrize("place", [*(p for p in PHASES), *FINAL])
-    def test_a_takeover_leaves_what_does_not_run_alone(self, driver: StoreDriver, place: Status | Phase) -> None:
+    def test_a_takeover_leaves_what_does_not_run_alone(self, driver: StoreDriver, place: Place) -> None:
         bring(driver, "a", place)
         before = driver.full("a")
         assert driver.take_over().events == ()

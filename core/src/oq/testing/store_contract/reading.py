@@ -11,7 +11,7 @@ from oq.task import Phase, Priority, Status
 from oq.testing.builders import PLENTY, START, at, new_task, offer, pause
 from oq.testing.driver import StoreDriver, task_ids
 from oq.testing.store_contract.base import ContractFrame
-from oq.testing.store_contract.situations import PLACES, bring
+from oq.testing.store_contract.situations import PLACES, Place, bring
 
 FILTERS: list[dict[str, Any]] = [
     {},
@@ -162,7 +162,7 @@ class Reading(ContractFrame):
         assert driver.store.lanes() == before
 
     @pytest.mark.parametrize("place", [Phase.SCHEDULED, Phase.RETRYING, Phase.BLOCKED, Status.RUNNING])
-    def test_a_lane_is_listed_once_its_task_is_ready_again(self, driver: StoreDriver, place: Status | Phase) -> None:
+    def test_a_lane_is_listed_once_its_task_is_ready_again(self, driver: StoreDriver, place: Place) -> None:
         bring(driver, "a", place, lane="lane")
         driver.take_over()
         driver.advance_fully(5_000)
@@ -194,7 +194,7 @@ class Reading(ContractFrame):
         assert driver.store.resolve("task", 2) == ["task"]
 
     @pytest.mark.parametrize("place", PLACES)
-    def test_an_id_is_found_wherever_its_task_is(self, driver: StoreDriver, place: Status | Phase) -> None:
+    def test_an_id_is_found_wherever_its_task_is(self, driver: StoreDriver, place: Place) -> None:
         bring(driver, "my task", place)
         assert driver.store.resolve("my", PLENTY) == ["my task"]
         assert driver.records()[0] == driver.store.get("my task")

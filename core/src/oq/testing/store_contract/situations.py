@@ -9,25 +9,28 @@ from oq.task import Phase, Status
 from oq.testing.builders import at, new_task
 from oq.testing.driver import StoreDriver
 
+Place = Status | Phase
+"""The status, and if that is pending the phase, in which a task may be."""
+
 PHASES = (Phase.READY, Phase.SCHEDULED, Phase.RETRYING, Phase.BLOCKED)
 """The phases in which a store keeps pending tasks."""
 
 FINAL = tuple(status for status in Status if status.final)
 
-LIVE = (*PHASES, Status.RUNNING)
+LIVE: tuple[Place, ...] = (*PHASES, Status.RUNNING)
 """Where a task that is not final may be."""
 
-PLACES = (*LIVE, *FINAL)
+PLACES: tuple[Place, ...] = (*LIVE, *FINAL)
 """Everywhere a task may be."""
 
 LATER = at(1_000)
 """When scheduled and retrying tasks of these situations are due."""
 
 
-def bring(driver: StoreDriver, task_id: str, place: Status | Phase, *, add: bool = True, **fields: Any) -> Run | None:
+def bring(driver: StoreDriver, task_id: str, place: Place, *, add: bool = True, **fields: Any) -> Run | None:
     """Add a task (or take the ready one there is) and bring it to `place`; gives its last run, where it had one.
 
-    Works in the default lane, in which nothing else may be ready. `RUNNING` and a run of every other place have a lease.
+    Works in the default lane, in which nothing else may be ready. Every run has a lease until LATER.
     """
     if place is Phase.SCHEDULED:
         fields["run_at"] = LATER

@@ -1,0 +1,44 @@
+# Everything a contributor types. `make demo` and `make test` set themselves up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := core plugins/script
+READY := $(VENV)/.ready
+INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo uv pip install --quiet --python $(BIN)/python || echo $(BIN)/python -m pip install --quiet --disable-pip-version-check)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench clean
+
+help:  ## Say what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): constraints.txt requirements-dev.in pyproject.toml $(PACKAGES:%=%/pyproject.toml)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV)"
+	@$(INSTALL) -c constraints.txt -r requirements-dev.in $(PACKAGES:%=-e %)
+	@touch $@
+
+setup: $(READY)  ## Make the virtual environment
+
+demo: $(READY)  ## Run real tasks of every kind through a durable queue
+	@$(BIN)/python docs/examples/demo.py
+
+test: $(READY)  ## Run all tests, with coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+check: $(READY)  ## Lint, format, types and architecture
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q core/tests/test_architecture.py
+
+format: $(READY)  ## Put all code into form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## Print what oq does on this machine
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+clean:  ## Remove what the others made
+	@rm -rf $(VENV) demo-data oq-data .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

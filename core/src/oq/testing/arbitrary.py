@@ -1,0 +1,78 @@
+"""Hypothesis strategies for what a store is sent: few names and small numbers, so that tasks meet."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from oq.query import TaskFilter
+from oq.store.base import Ending, Failed, NewTask, Released, Retried, Succeeded
+from oq.task import Priority, Status
+from oq.testing.builders import POOL, at, failure, new_task, offer
+
+QUEUE_NAMES = ("default", "other")
+LANES = tuple((queue, lane) for queue in QUEUE_NAMES for lane in ("x", "y"))
+NEEDS = ((POOL,), (POOL, "gpu"), ())
+CHOICES = ((), (("one", "two"), ("spare",)))
+POOLS = (POOL, "gpu", "one", "two", "spare")
+NOBODY = "nobody"
+"""An id that no task has."""
+
+sometimes = st.integers(0, 4).map(lambda number: number == 4)
+seldom = st.integers(0, 19).map(lambda number: number == 19)
+seconds = st.integers(-5, 30)
+priorities = st.sampled_from(Priority)
+
+offers = st.lists(
+    st.builds(
+        lambda lane, needs, choices: offer(lane[1], queue=lane[0], needs=needs, choices=choices),
+        st.sampled_from(LANES),
+        st.sampled_from(NEEDS),
+        st.sampled_from(CHOICES),
+    ),
+    min_size=1,
+    unique_by=lambda offer: (offer.queue, offer.lane),
+)
+free = st.fixed_dictionaries({POOL: st.integers(0, 5)}, optional={pool: st.integers(0, 2) for pool in POOLS[1:]})
+filters = st.builds(
+    TaskFilter,
+    status=st.none() | st.sampled_from(Status),
+    queue=st.none() | st.sampled_from(QUEUE_NAMES),
+    tag=st.none() | st.sampled_from(["red", "blue"]),
+    group=st.none() | st.just("g"),
+    priority=st.none() | priorities,
+)
+
+
+@st.composite
+def new_tasks(draw: st.DrawFn, known: list[str], fresh: str, clock: int) -> NewTask:
+    """A task with the id `fresh`, seldom another one, that may come after known ones, seldom after nobody."""
+    orphan, taken = draw(seldom), draw(seldom)
+    parents = [*known, NOBODY] if orphan else known
+    task_id = draw(st.sampled_from(known)) if known and taken else fresh
+    queue, lane = draw(st.sampled_from(LANES))
+    ttl, run_at, expires_at = (draw(st.none() | st.none() | seconds) for _ in range(3))
+    return new_task(
+        task_id,
+        priority=draw(priorities),
+        queue=queue,
+        lane=lane,
+        submitted_at=at(clock),
+        tags=tuple(draw(st.lists(st.sampled_from(["red", "blue"]), max_size=2, unique=True))),
+        group=draw(st.sampled_from([None, "g"])),
+        unique_key=draw(st.sampled_from([None, None, None, "k", "l"])),
+        after=tuple(draw(st.lists(st.sampled_from(parents), max_size=3))) if parents else (),
+        on_parent_failure=draw(st.sampled_from(["fail", "continue"])),
+        run_at=None if run_at is None else at(clock + run_at),
+        expires_at=None if expires_at is None else at(clock + expires_at),
+        result_ttl=None if ttl is None else float(max(ttl, 0)),
+    )
+
+
+def endings(clock: int) -> st.SearchStrategy[Ending]:
+    """Any way in which a run may end."""
+    return st.one_of(
+        st.builds(Succeeded, st.sampled_from([None, b"", b"result"])),
+        st.just(Failed(failure())),
+        st.builds(lambda due, counted: Retried(failure("again"), at(clock + due), counted), seconds, st.booleans()),
+        st.just(Released()),
+    )
