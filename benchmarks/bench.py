@@ -104,7 +104,8 @@ async def commit_alone(directory: Path) -> Figures:
                 for key in range(10):
                     txn.put(b"%08d%d" % (index, key), b"value" * 10)
             times.append(time.perf_counter() - start)
-    return {"bare LMDB commit, p50": milliseconds(median(times)), "bare LMDB commit, p99": milliseconds(percentile(times, 99))}
+    p50, p99 = median(times), percentile(times, 99)
+    return {"bare LMDB commit, p50": milliseconds(p50), "bare LMDB commit, p99": milliseconds(p99)}
 
 
 @case
@@ -220,9 +221,9 @@ async def _pick_up_behind(directory: Path, backlog: int) -> Figures:
         times = await _pick_up(queue, noop, 200)
         behind = median(times)
         return {
-            f"pick-up of a critical task, empty queue, p50": milliseconds(empty),
+            "pick-up of a critical task, empty queue, p50": milliseconds(empty),
             f"pick-up with {backlog:,} low ones pending, p50": milliseconds(behind),
-            f"  ratio to the empty queue": f"{behind / empty:.2f}",
+            "  ratio to the empty queue": f"{behind / empty:.2f}",
         }
 
 
@@ -326,7 +327,7 @@ async def large_payload(directory: Path) -> Figures:
                 times.append(time.perf_counter() - start)
             figures[name] = median(times)
         return {
-            **{f"transition of a task with a payload of {name}, p50": milliseconds(value) for name, value in figures.items()},
+            **{f"transition with a payload of {name}, p50": milliseconds(value) for name, value in figures.items()},
             "  ratio 1 MiB to 1 kB": f"{figures['1 MiB'] / figures['1 kB']:.2f}",
         }
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import trio
 from attrs import evolve
-from oq_script import command, script
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import oq
+from oq_script import command, script
 
 HERE = Path("demo-data")
 SCRIPTS = {
@@ -92,7 +92,8 @@ async def main() -> None:
                 nursery.cancel_scope.cancel()
 
         console.print(results(finals, names))
-        console.print(f"\nEverything is still there: {Path(sys.executable).parent / 'oq'} list --queue {HERE / 'queue'}")
+        oq_command = Path(sys.executable).parent / "oq"
+        console.print(f"\nEverything is still there: {oq_command} list --queue {HERE / 'queue'}")
 
 
 async def print_events(events: oq.Subscription, names: dict[str, str], start: float) -> None:

@@ -18,7 +18,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...]
     """A unit of each of these pools."""
     choices: tuple[tuple[str, ...], ...] = ()
-    """And, unless empty, a unit of one pool out of these: the first group with a free unit, in it the pool with most."""
+    """And, unless empty, a unit of one pool out of these: the first group with a free unit, there the one with most."""
 
 
 class Ready(NamedTuple):

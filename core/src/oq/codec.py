@@ -71,7 +71,7 @@ def structure(converter: cattrs.Converter, data: object, cls: type[T]) -> tuple[
     """An instance of `cls` made from `data`, or None and everything that is wrong with it."""
     try:
         return converter.structure(data, cls), []
-    except Exception as error:  # cattrs wraps whatever a validator raises in its groups
+    except Exception as error:  # noqa: BLE001  # cattrs wraps whatever a validator raises in its groups
         return None, _problems(error, cls)
 
 

@@ -86,7 +86,7 @@ class Committer:
         reply = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         if isinstance(reply, Refused):
             raise reply.error
-        return cast(R, reply)
+        return cast("R", reply)
 
     def post(self, op: Op[Reply], done: Callable[[Reply], None]) -> None:
         """Apply the op soon; `done` gets the reply, on the trio thread."""

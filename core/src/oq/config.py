@@ -28,8 +28,8 @@ class QueueSettings:
     path: str = "./oq-data"
     """A directory or a store URL; `--queue` and `OQ_QUEUE` win."""
     durability: Literal["strict", "relaxed"] = "strict"
-    """`strict`: what is acknowledged survives a power failure. `relaxed`: it survives a crash of oq, but a power failure
-    may undo the last moments; it never corrupts."""
+    """`strict`: what is acknowledged survives a power failure. `relaxed`: it survives a crash of oq, but a power
+    failure may undo the last moments; it never corrupts."""
     max_bytes: int = field(default=32 * 2**30, validator=ge(2**20))
     """Bytes that the store may grow to; past it, submit answers QueueFull."""
 

@@ -169,7 +169,7 @@ class UnknownExecutor(CallerError):
         self.known = tuple(known)
         have = ", ".join(self.known) or "none"
         super().__init__(
-            f"no executor {name!r} (registered: {have}); it may be in a package that is not installed, such as oq-{name}"
+            f"no executor {name!r} (registered: {have}); it may need a package that is not installed: oq-{name}"
         )
 
 

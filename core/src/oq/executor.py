@@ -79,7 +79,7 @@ class Context(Protocol):
 
 
 class Executor(Protocol):
-    """Runs tasks. An exception that is not a steering one (`PermanentError`, `RetryLater`) is a failure to be retried."""
+    """Runs tasks. An exception that is no steering one (`PermanentError`, `RetryLater`) is a failure to be retried."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The `python` executor: named async functions as tasks, their arguments checked against their annotations at submit."""
+"""The `python` executor: named async functions as tasks, their arguments checked by their annotations at submit."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Functions:
 
         return decorate
 
-    def lane(self, action: str, payload: Any, wanted: str | None) -> str:
+    def lane(self, action: str, payload: Any, wanted: str | None) -> str:  # noqa: ARG002  # the protocol's signature  # the protocol's signature
         """Each function has lanes of its own, so that tasks of one that is not known here just wait."""
         return action if wanted is None else f"{action}/{wanted}"
 
@@ -143,13 +143,13 @@ class Functions:
         """Call `tell` when another function becomes known."""
         self._tell = tell
 
-    async def execute(self, task: Task, ctx: Context) -> Any:
+    async def execute(self, task: Task, ctx: Context) -> Any:  # noqa: ARG002  # the protocol's signature  # the protocol's signature
         """Call the function that the task names."""
         return await self._functions[task.action].run(task.payload)
 
 
 def _payload_class(name: str, signature: inspect.Signature, hints: Mapping[str, Any]) -> type[Any]:
-    """An attrs class with a field for each parameter, so that calls are checked, stored and documented like payloads."""
+    """An attrs class with a field for each parameter, so that calls are checked and stored like payloads."""
     fields: dict[str, Any] = {}
     for parameter in signature.parameters.values():
         hint = hints.get(parameter.name, Any)

@@ -1,4 +1,4 @@
-"""Ids for tasks: sixteen lower-case letters and digits that sort by the moment they were made, also within one process."""
+"""Ids for tasks: sixteen lower-case letters and digits that sort by the moment at which they were made."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The lifecycle of a task as one table; checks, the diagram in the docs and the property tests come from it.
 
-Only the table and what reads it may live here. What else a move changes (epoch, attempt, moments) is in `transitions.py`.
+Only the table and what reads it may live here. What else a move changes is in `store/transitions.py`.
 """
 
 from __future__ import annotations

@@ -39,12 +39,12 @@ async def open_queue(
     """Open a queue for the length of the block.
 
     `location` is a directory, a store URL or a store (which stays open); `settings.queue.path` when None. `workers` is
-    how many tasks run at once in this process; 0 opens the queue only to submit and to look, and the settings decide when
-    None. `executors` join those of the installed plugins. With `start=False` nothing starts until `Queue.start`. When
-    another process runs the queue already, `if_run_elsewhere="watch"` opens it without workers instead of failing.
+    how many tasks run at once in this process; 0 opens the queue only to submit and to look, and the settings decide
+    when None. `executors` join those of the installed plugins. With `start=False` nothing starts until `Queue.start`.
+    When another process runs the queue already, `if_run_elsewhere="watch"` opens it without workers, not to fail.
 
-    At the end of the block, running tasks get `settings.scheduler.grace` seconds, and are then given back; when the block
-    ends by an error or is cancelled, they are given back at once.
+    At the end of the block, running tasks get `settings.scheduler.grace` seconds, and are then given back; when the
+    block ends by an error or is cancelled, they are given back at once.
 
     Raises StoreInUse when another process runs the queue, StoreFormat, StoreUnavailable, PluginError, InvalidSettings.
     """
@@ -79,7 +79,7 @@ async def open_queue(
                         await queue.start()
                     yield queue
                     await queue.stop()
-                except BaseException as error:  # raised again below, where no nursery wraps it in a group
+                except BaseException as error:  # noqa: BLE001  # raised again below, where no nursery wraps it in a group
                     body_error = error
                 with trio.CancelScope(shield=True):
                     await queue.stop(grace=0)

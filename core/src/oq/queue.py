@@ -200,9 +200,9 @@ class Queue:
     def subscribe(
         self, wanted: EventFilter = EVERYTHING, *, capacity: int = DEFAULT_CAPACITY
     ) -> AbstractContextManager[Subscription]:
-        """Get the events of this process within the block: `with queue.subscribe() as events: async for event in events`.
+        """Get events within the block: `with queue.subscribe() as events: async for event in events: …`.
 
-        At most `capacity` events wait; `events.missed` counts those that did not fit.
+        They are those of this process's commits. At most `capacity` events wait; `events.missed` counts the others.
         """
         return self._hub.subscribe(wanted, capacity)
 

@@ -180,14 +180,14 @@ class Registry:
             async with send:
                 try:
                     await self._run(spec, _DirectContext(clock(), send), clock)
-                except Exception as error:  # re-raised below, where no nursery wraps it in a group
+                except Exception as error:  # noqa: BLE001  # re-raised below, where no nursery wraps it in a group
                     errors.append(error)
 
         async with trio.open_nursery() as nursery, receive:
             nursery.start_soon(run)
             try:
                 yield aiter(receive)
-            except Exception as error:  # noqa: BLE001  # what the block raises; likewise
+            except Exception as error:  # noqa: BLE001  # re-raised below, where no nursery wraps it in a group
                 errors.insert(0, error)
             nursery.cancel_scope.cancel()
         if errors:

@@ -27,7 +27,7 @@ def _at_least_one(_self: object, attribute: object, value: float) -> None:
 
 def _whole(_self: object, attribute: object, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{getattr(attribute, 'name', 'value')!r} must be a whole number, not {value!r}")  # noqa: TRY004
+        raise ValueError(f"{getattr(attribute, 'name', 'value')!r} must be a whole number, not {value!r}")
 
 
 def _share(_self: object, attribute: object, value: float) -> None:
@@ -37,7 +37,7 @@ def _share(_self: object, attribute: object, value: float) -> None:
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """Exponential backoff with jitter: attempt n is followed by `delay * factor**(n-1)` seconds, at most `max_delay`."""
+    """Exponential backoff with jitter: after attempt n come `delay * factor**(n-1)` seconds, at most `max_delay`."""
 
     max_attempts: int = field(default=3, validator=[_whole, _at_least_one])
     """How many attempts in all, the first one included; 1 means no retry."""

@@ -174,7 +174,7 @@ class Runner:
             self._idle_slots.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        return cast(Active, await trio.lowlevel.wait_task_rescheduled(abort))
+        return cast("Active", await trio.lowlevel.wait_task_rescheduled(abort))
 
     async def _execute(self, active: Active) -> Ending:
         """Run the executor within its time, and say how that ended."""

@@ -176,7 +176,7 @@ class Scheduler:
         if isinstance(reply, Refused):
             self._may_start = True  # the committer asks again once the store takes commits
             return
-        claimed = cast(Claimed, reply)
+        claimed = cast("Claimed", reply)
         if claimed.lanes_version != self._lanes_version:
             self._stale = True
             self._may_start = True

@@ -1,4 +1,4 @@
-"""What a queue looks like in numbers: added up from the store's counters, whose number does not depend on the tasks'."""
+"""A queue in numbers, added up from the store's counters, so that the number of tasks does not matter."""
 
 from __future__ import annotations
 

@@ -190,6 +190,27 @@ async def test_what_is_left_in_the_background_is_ended_after_a_while(registry_wi
     assert child.ended
 
 
+async def test_the_last_words_of_what_is_left_in_the_background_are_kept(registry_with, write):
+    last_words = TIDY.replace('print("ready", flush=True)', 'open("ready", "w").write("yes")')
+    write(last_words.replace("pass", "print('bye')"), "child.py")
+    spec = write(f"mkfifo ready; {sys.executable} child.py & read line <ready; echo done")
+    result = await registry_with(linger=0.0, kill_grace=PATIENT).execute(spec)
+    assert result.stdout == "done\nbye\n"
+
+
+async def test_zombies_that_nobody_reaps_do_not_hold_the_task(registry_with, write, watch):
+    neglect = """
+    child = os.fork()
+    if child == 0: os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    os.setsid()
+"""
+    spec = write(DAEMON.replace("    os.setsid()\n", neglect[1:]), "job.py")
+    async with registry_with(linger=0.0, kill_grace=PATIENT, interpreters=PYTHON).stream(spec) as chunks:
+        watch(await anext(chunks))
+        assert [chunk.text async for chunk in chunks] == ["left\n"]
+
+
 async def test_what_is_left_in_the_background_does_not_change_the_outcome(registry_with, write):
     result = await registry_with(linger=0.0).execute(write("sleep 1000 & echo done"))
     assert (result.exit_code, result.stdout) == (0, "done\n")

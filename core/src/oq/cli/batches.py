@@ -21,9 +21,9 @@ from oq.errors import InvalidTask
 def batch(session: Session, file: str, *, sync: bool) -> None:
     """Hand in all tasks of a file, or none.
 
-    Each entry has `type` (chat, generate, embed, script, …) with the payload's fields beside it, or `executor`, `action`
-    and `payload`; and any of priority, id, scheduled_at, tags, timeout and so on. The whole file is checked before
-    anything is stored.
+    Each entry has `type` (chat, generate, embed, script, …) with the payload's fields beside it, or `executor`,
+    `action` and `payload`; and any of priority, id, scheduled_at, tags, timeout and so on. The whole file is checked
+    before anything is stored.
     """
     try:
         text = sys.stdin.read() if file == "-" else read_text(Path(file))

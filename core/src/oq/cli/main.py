@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
         self._path = path
 
     def _commands(self, ctx: click.Context) -> Mapping[str, CliCommand]:
-        session = cast(Session, ctx.obj or Session())
+        session = cast("Session", ctx.obj or Session())
         known = {command.path: command for command in BUILT_IN} | session.plugins.cli_commands()
         depth = len(self._path)
         return {
@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
         if not command.load:
             return LazyGroup(command.path, name=cmd_name, help=command.summary)
         module, _, attribute = command.load.partition(":")
-        return cast(click.Command, getattr(import_module(module), attribute))
+        return cast("click.Command", getattr(import_module(module), attribute))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summaries without importing the commands."""

@@ -111,9 +111,11 @@ def details(task: Task) -> list[tuple[str, str]]:
         ("payload", to_json(task.payload, pretty=True)),
         ("result", "" if task.result is None else to_json(task.result, pretty=True)),
     ]
-    for attempt in task.attempts:
-        if attempt.failure is not None:
-            rows.append((f"attempt {attempt.number}", f"{attempt.failure.type}: {attempt.failure.message}"))
+    rows += [
+        (f"attempt {attempt.number}", f"{attempt.failure.type}: {attempt.failure.message}")
+        for attempt in task.attempts
+        if attempt.failure is not None
+    ]
     if task.failure is not None and not any(attempt.failure == task.failure for attempt in task.attempts):
         rows.append(("failure", f"{task.failure.type}: {task.failure.message}"))
     return [(name, value) for name, value in rows if value]

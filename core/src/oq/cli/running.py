@@ -44,7 +44,7 @@ def run(session: Session, workers: int | None, *, until_idle: bool, quiet: bool)
         raise click.exceptions.Exit(INTERRUPTED)
 
 
-async def _run(session: Session, workers: int, until_idle: bool, quiet: bool) -> bool:  # noqa: FBT001  # called by trio.run
+async def _run(session: Session, workers: int, until_idle: bool, quiet: bool) -> bool:
     """Run the queue; gives whether it was told twice to stop."""
     told_twice = False
     async with session.open(workers) as queue, trio.open_nursery() as nursery:

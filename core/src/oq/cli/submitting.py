@@ -151,7 +151,7 @@ def _report(session: Session, stored: tuple[list[tuple[Task, bool]], str | None]
         session.note(f"stored; nobody runs this queue now, so start `oq{where} run`")
 
 
-async def _store_and_wait(session: Session, specs: Sequence[TaskSpec], stream: bool) -> list[Task]:  # noqa: FBT001  # called by trio.run
+async def _store_and_wait(session: Session, specs: Sequence[TaskSpec], stream: bool) -> list[Task]:
     """Store the tasks and wait until they are final, running the queue here unless another process does."""
     import trio
 

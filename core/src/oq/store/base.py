@@ -1,8 +1,8 @@
 """The seam between the queue and whatever keeps its tasks: ops, their replies, and the `Store` protocol.
 
-An op is a frozen value that says everything it needs: moments, ids and chance are inside it, so a store decides the same
-thing whenever it is applied. Each op decides first and then writes; a refusal leaves nothing behind and never fails the
-other ops of its batch. Replies carry the events of what happened; events come from nowhere else.
+An op is a frozen value that says everything it needs: moments, ids and chance are inside it, so a store decides the
+same thing whenever it is applied. Each op decides first and then writes; a refusal leaves nothing behind and never
+fails the other ops of its batch. Replies carry the events of what happened; events come from nowhere else.
 `oq.testing.StoreContract` is the specification in tests.
 """
 
@@ -73,7 +73,7 @@ class Added(Reply, frozen=True, kw_only=True):
 class AddMany(Op[Added], frozen=True, kw_only=True):
     """Add all of the tasks, or none.
 
-    - A task id that exists is refused with `TaskExists`, unless the stored task is this very one (the op was sent twice).
+    - A task id that exists is refused with `TaskExists`, unless the stored task is this very one (sent twice).
     - A `unique_key` that a task not yet final holds gives that task, marked duplicate, and adds nothing for it.
     - `after` may name stored tasks and earlier tasks of this op; an unknown id is `InvalidTask`.
     - An `idempotency` key seen before gives the same entries again, or `IdempotencyConflict` when `digest` differs.
@@ -310,7 +310,7 @@ class FullRecord(Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """Keeps tasks. Synchronous, without threads or a clock of its own; see the module's docstring for the rules of ops."""
+    """Keeps tasks. Synchronous, without threads or a clock; the module's docstring has the rules of ops."""
 
     location: str
     """What to call it in messages: a path or URL."""

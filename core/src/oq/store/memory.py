@@ -1,7 +1,7 @@
 """The memory store: everything in dictionaries, every question answered in the most obvious way.
 
-It is the reference that other stores are compared with, and serves tests and queues that may be forgotten. What it keeps
-is gone with the process.
+It is the reference that other stores are compared with, and serves tests and queues that may be forgotten. What it
+keeps is gone with the process.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def oq_stores() -> Mapping[str, StoreFactory]:
     return {"memory": _open}
 
 
-def _open(location: str, settings: Settings) -> MemoryStore:
+def _open(location: str, settings: Settings) -> MemoryStore:  # noqa: ARG001  # the signature of factories  # the signature of factories
     return MemoryStore()
 
 
@@ -131,7 +131,7 @@ class MemoryStore:
         self._run_locked = False
 
     def runner(self) -> str | None:
-        return "this process" if self._run_locked else None
+        return "this process" if self.exclusive and self._run_locked else None
 
     def close(self) -> None:
         """Nothing to close; what is kept stays for the next queue that is given this store."""
@@ -362,11 +362,11 @@ class MemoryStore:
     def _running(self, seq: int, epoch: int) -> _Kept:
         kept = self._tasks.get(seq)
         transitions.check_epoch(seq, None if kept is None else kept.state, epoch)
-        return cast(_Kept, kept)
+        return cast("_Kept", kept)
 
     def _paused(self, queue: str) -> bool:
         stored = (self._values.get((QUEUES, name)) for name in (queue, EVERY_QUEUE))
-        return any(value and cast(QueueSettings, decode_as(value.data, QueueSettings)).paused for value in stored)
+        return any(value and cast("QueueSettings", decode_as(value.data, QueueSettings)).paused for value in stored)
 
     def _move(self, kept: _Kept, state: TaskState) -> None:
         """Put the task in another state, and its lane and unique key in order."""
@@ -422,7 +422,7 @@ class MemoryStore:
         return [event_of(EventKind.READY, now, kept.seq, kept.head, kept.state)]
 
     def _tell_followers(self, now: datetime, limit: int) -> tuple[list[Event], int]:
-        """Tell at most `limit` followers that what they wait for is settled; gives the events and how many were told."""
+        """Tell at most `limit` followers that what they wait for is settled; gives the events and their number."""
         events: list[Event] = []
         told = 0
         while self._settling and told < limit:

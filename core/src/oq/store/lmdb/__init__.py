@@ -1,7 +1,7 @@
 """The embedded store: one directory, one LMDB environment, shared by the processes of one machine.
 
-`layout.py` says what is kept where, `environment.py` opens it, `writer.py` and `ops.py` change it, `reader.py` reads it,
-`check.py` doubts it, and `store.py` puts these together. Only this package knows LMDB.
+`layout.py` says what is kept where, `environment.py` opens it, `writer.py` and `ops.py` change it, `reader.py` reads
+it, `check.py` doubts it, and `store.py` puts these together. Only this package knows LMDB.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tells the other processes that use a directory that something changed: one datagram to each of their sockets.
 
-A process listens on a socket of its own in `bells/` beside the data. A datagram says only "look": what changed is in the
-store, so one that is lost while others wait in the socket's buffer is no loss.
+A process listens on a socket of its own in `bells/` beside the data. A datagram says only "look": what changed is in
+the store, so one that is lost while others wait in the socket's buffer is no loss.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ class Doorbell:
     """A socket that others ring, and the means to ring theirs."""
 
     def __init__(self, directory: Path) -> None:
-        """Hang up the bell; where the file system has no sockets, a warning says that others will not be heard at once."""
+        """Hang up the bell; a warning says so where the file system has no sockets."""
         self._directory = directory / DIRECTORY
         self._directory.mkdir(exist_ok=True)
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -42,7 +43,7 @@ class Doorbell:
         """Tell every other process; those that are gone are forgotten."""
         if self._socket is None:
             return
-        for name in os.listdir(self._handle):
+        for name in os.listdir(self._handle):  # noqa: PTH208  # by handle: half the time of a path
             if name == self._name:
                 continue
             try:
@@ -73,10 +74,8 @@ class Doorbell:
         os.close(self._handle)
 
     def _forget(self, name: str) -> None:
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._handle)
-        except FileNotFoundError:
-            pass
 
     def _address(self, name: str) -> str:
         """A short path to a socket, since an address holds only about a hundred bytes."""

@@ -74,9 +74,8 @@ class Environment:
     @contextmanager
     def read(self) -> Iterator[Txn]:
         """A read transaction; keep it short."""
-        with self._map_lock:
-            with self._begin(write=False) as txn:
-                yield txn
+        with self._map_lock, self._begin(write=False) as txn:
+            yield txn
 
     def begin_write(self) -> Txn:
         """A write transaction of this thread; waits for other processes. Raises StoreUnavailable."""
@@ -107,12 +106,12 @@ class Environment:
 
     def _begin(self, *, write: bool) -> Txn:
         try:
-            return cast(Txn, self._env.begin(write=write))
+            return cast("Txn", self._env.begin(write=write))
         except lmdb.MapResizedError:  # another process let the map grow
             with self._map_lock:
                 self._env.set_mapsize(0)
                 self._map_size = self._env.info()["map_size"]
-            return cast(Txn, self._env.begin(write=write))
+            return cast("Txn", self._env.begin(write=write))
 
     def _open_tables(self) -> dict[bytes, Table]:
         """The tables, made if there are none.

@@ -57,7 +57,6 @@ from oq.store.lmdb.layout import (
     IDEMPOTENT,
     PAIR,
     READY_KEY,
-    SEQ,
     SEQ_EPOCH,
     STATUS_CODE,
     STATUS_KEY,
@@ -216,13 +215,15 @@ def _look_up(writer: Writer, choice: Choice) -> tuple[TaskHead, TaskState, bytes
     seq, offer = choice.ready.seq, choice.offer
     try:
         head, state, payload = writer.head(seq), writer.state(seq), writer.payload(seq)
-        if state.phase is not Phase.READY or state.priority != -choice.ready.minus_priority:
-            raise DamagedRecord("ready", f"#{seq}", f"the task is {state.phase or state.status}")
     except DamagedRecord as error:
-        lane = writer.cache.lanes[offer.queue, offer.executor, offer.lane]
-        writer.set_aside(READY_KEY.pack(lane, 255 + choice.ready.minus_priority, seq), offer.queue, error)
-        return None
-    return head, state, payload
+        damage = error
+    else:
+        if state.phase is Phase.READY and state.priority == -choice.ready.minus_priority:
+            return head, state, payload
+        damage = DamagedRecord("ready", f"#{seq}", f"the task is {state.phase or state.status}")
+    lane = writer.cache.lanes[offer.queue, offer.executor, offer.lane]
+    writer.set_aside(READY_KEY.pack(lane, 255 + choice.ready.minus_priority, seq), offer.queue, damage)
+    return None
 
 
 def _runs_again(writer: Writer, last: LastClaim) -> tuple[Run, ...]:
@@ -433,4 +434,4 @@ def _settle(writer: Writer, follower: int, parent: int, now: datetime) -> list[E
 
 def _parents(writer: Writer, head: TaskHead) -> list[int]:
     """The tasks that this one comes after, each once."""
-    return [cast(int, writer.find(parent)) for parent in dict.fromkeys(head.after)]
+    return [cast("int", writer.find(parent)) for parent in dict.fromkeys(head.after)]

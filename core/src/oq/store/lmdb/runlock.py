@@ -1,4 +1,4 @@
-"""The right to run a queue's tasks: a lock that the kernel holds and gives back when the process dies, however it dies."""
+"""The right to run a queue's tasks: a lock that the kernel takes back however the process dies."""
 
 from __future__ import annotations
 

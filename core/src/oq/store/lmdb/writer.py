@@ -1,7 +1,7 @@
 """One write transaction: records, and everything that is derived from them, changed together.
 
-A task is changed only by `add`, `move` and `drop_output`; index entries and counters follow from the state before and the
-state after, so no op can forget one.
+A task is changed only by `add`, `move` and `drop_output`; index entries and counters follow from the state before and
+the state after, so no op can forget one.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MANY_LANES = 512
 
 @define
 class Cache:
-    """Small tables as the last write transaction of this process left them; worthless once another process has written."""
+    """Small tables as this process's last write transaction left them; worthless once another process has written."""
 
     txn_id: int = -1
     next_seq: int = 1
@@ -353,7 +353,7 @@ class Writer:
     # Damage
 
     def set_aside(self, ready_key: bytes, queue: str, error: DamagedRecord) -> None:
-        """Take a ready task with a damaged record out of the order, so that it is not met again; `check` tells of it."""
+        """Take a ready task with a damaged record out of the order, so that it is not met again."""
         _, rank, seq = READY_KEY.unpack(ready_key)
         log.error("task #%d is set aside: %s", seq, error)
         key = SEQ.pack(seq)
@@ -388,7 +388,7 @@ class Writer:
         self.cache.paused = frozenset(
             key.removeprefix(prefix).decode()
             for key in self.keys_below(b"values", prefix)
-            if _settings(VALUES.load(key, cast(bytes, self.txn.get(key, db=values))).data).paused
+            if _settings(VALUES.load(key, cast("bytes", self.txn.get(key, db=values))).data).paused
         )
 
     def paused(self, queue: str) -> bool:
@@ -401,7 +401,7 @@ class Writer:
 
 
 def _settings(data: bytes) -> QueueSettings:
-    return cast(QueueSettings, decode_as(data, QueueSettings))
+    return cast("QueueSettings", decode_as(data, QueueSettings))
 
 
 def _number(numbers: Mapping[bytes, bytes], name: bytes, default: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,15 @@ class Following(ContractFrame):
         driver.add(new_task("a", after=("parent",), on_parent_failure="continue"))
         assert driver.state("a").phase is Phase.READY
 
+    @pytest.mark.parametrize("status", FALLEN)
+    def test_a_task_that_continues_after_a_failed_parent_still_waits_for_those_open(
+        self, driver: StoreDriver, status: Status
+    ) -> None:
+        bring(driver, "fallen", status)
+        driver.add(new_task("open"), new_task("a", after=("fallen", "open"), on_parent_failure="continue"))
+        assert (driver.state("a").phase, driver.state("a").waiting_on) == (Phase.BLOCKED, 1)
+        assert kinds(driver.fail(driver.start("open"))) == [(EventKind.FAILED, "open"), (EventKind.READY, "a")]
+
     def test_a_failed_parent_outweighs_those_still_open(self, driver: StoreDriver) -> None:
         bring(driver, "fallen", Status.FAILED)
         driver.add(new_task("open"), new_task("a", after=("open", "fallen")))
@@ -199,6 +209,18 @@ class Following(ContractFrame):
         assert (driver.state("a").phase, driver.state("a").waiting_on) == (Phase.BLOCKED, 1)
         assert kinds(driver.succeed(y)) == [(EventKind.COMPLETED, "y"), (EventKind.READY, "a")]
 
+    def test_a_follower_requeued_again_and_again_waits_for_each_parent_once(self, driver: StoreDriver) -> None:
+        driver.add(*map(new_task, "xy"), new_task("a", after=("x", "y")))
+        x, y = driver.claim().runs
+        for _ in range(3):
+            driver.cancel("a")
+            driver.requeue("a")
+        assert driver.state("a").waiting_on == 2
+        driver.succeed(x)
+        assert (driver.state("a").phase, driver.state("a").waiting_on) == (Phase.BLOCKED, 1)
+        driver.succeed(y)
+        assert driver.state("a").phase is Phase.READY
+
     def test_a_requeued_follower_does_not_wait_for_a_parent_that_ended(self, driver: StoreDriver) -> None:
         driver.add(new_task("parent"), new_task("a", after=("parent",)))
         driver.cancel("parent")
@@ -252,6 +274,25 @@ class Following(ContractFrame):
         if not failed:
             assert task_ids(driver.claim().runs) == names
 
+    @pytest.mark.parametrize("way", ["expired", "poisoned", "lease over"])
+    def test_a_thousand_followers_hear_of_a_parent_that_time_or_death_ended(
+        self, driver: StoreDriver, way: str
+    ) -> None:
+        names = self._add_many(driver, expires_at=at(10) if way == "expired" else None)
+        if way != "expired":
+            driver.lose("parent", LOSSES_BEFORE_ALONE)
+            driver.start("parent", lease_until=at(10))
+        if way == "poisoned":
+            death = driver.take_over()
+            assert death.unsettled is True
+            events = [*death.events, *driver.advance_fully(10)]
+        else:
+            passing = driver.advance(10, limit=5)
+            assert passing.more is True
+            events = [*passing.events, *driver.advance_fully(10)]
+        assert task_ids(events) == ["parent", *names]
+        assert {event.status for event in events} == {Status.FAILED}
+
     def test_an_advance_tells_no_more_followers_than_its_limit(self, driver: StoreDriver) -> None:
         self._add_many(driver)
         told = len(driver.succeed(driver.start("parent")).events) - 1
@@ -302,10 +343,16 @@ class Following(ContractFrame):
         assert (driver.state("a").phase, driver.state("a").waiting_on) == (Phase.BLOCKED, 1)
         assert kinds(driver.succeed(last))[1:] == [(EventKind.READY, "a")]
 
-    def _add_many(self, driver: StoreDriver, on_parent_failure: OnParentFailure = "fail") -> list[str]:
+    def _add_many(
+        self,
+        driver: StoreDriver,
+        on_parent_failure: OnParentFailure = "fail",
+        **parent: Any,
+    ) -> list[str]:
+        """Add a task `parent` and very many that come after it; gives their ids."""
         names = [f"follower {n}" for n in range(MANY)]
         followers = (new_task(name, after=("parent",), on_parent_failure=on_parent_failure) for name in names)
-        driver.add(new_task("parent"), *followers)
+        driver.add(new_task("parent", **parent), *followers)
         return names
 
     def _end(self, driver: StoreDriver, task_id: str, status: Status) -> Reply:

@@ -200,6 +200,13 @@ class Keeping(ContractFrame):
             driver.store.lock_run()
             driver.store.unlock_run()
 
+    def test_who_runs_tasks_is_told_where_only_one_can(self, driver: StoreDriver) -> None:
+        assert driver.store.runner() is None
+        driver.store.lock_run()
+        assert bool(driver.store.runner()) == driver.store.exclusive
+        driver.store.unlock_run()
+        assert driver.store.runner() is None
+
     def test_a_store_works_with_and_without_the_run_lock(self, driver: StoreDriver) -> None:
         driver.add(new_task("a"))
         driver.store.lock_run()
