@@ -50,7 +50,7 @@ LAYERS = (
     Layer(
         "cli",
         "What people type: a thin layer over the queue.",
-        "cli cli.*",
+        "cli cli.* __main__",
     ),
     Layer(
         "testing",
@@ -78,7 +78,9 @@ LIBRARIES = (
     Library("pluggy", "hookspecs plugins", "one place declares hooks, and one calls them with types"),
     Library("lmdb", "store.lmdb.*", "a store's database is its own business"),
     Library(
-        "trio", "registry committer scheduler runner hub streams queue handle opening cli.*", "the rest is synchronous"
+        "trio",
+        "registry committer scheduler runner hub streams queue handle opening cli.* testing.*",
+        "the rest is synchronous",
     ),
     Library("outcome", "committer runner", "trio's way to hand on a result or an error"),
     Library("click", "cli cli.*", "only the command line has commands"),
@@ -89,8 +91,8 @@ LIBRARIES = (
 """Who may import what is not oq's own; the libraries that are not here, nobody."""
 
 OUTSIDE_WORLD = (
-    "asyncio fcntl glob http importlib io logging mmap multiprocessing os pathlib queue random secrets select selectors "
-    "shutil signal socket sqlite3 ssl subprocess tempfile threading time urllib uuid"
+    "asyncio fcntl glob http importlib io logging mmap multiprocessing os pathlib queue random secrets select "
+    "selectors shutil signal socket sqlite3 ssl subprocess tempfile threading time urllib uuid"
 )
 """Modules of the standard library that mean files, processes, threads, chance or a clock."""
 

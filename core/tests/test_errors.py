@@ -106,7 +106,10 @@ def test_every_exception_of_oq_has_a_sentence_about_it():
         (IdempotencyConflict("k"), "the idempotency key 'k' was used before with other content"),
         (IllegalMove("t1", Status.RUNNING, "requeue"), "task 't1' is running; requeue is not possible"),
         (VersionConflict("cron", "daily", 3), "cron/daily is at version 3; read it again and repeat the change"),
-        (UnknownExecutor("ollama", ["python"]), "(registered: python); it may be in a package that is not installed"),
+        (
+            UnknownExecutor("ollama", ["python"]),
+            "(registered: python); it may need a package that is not installed: oq-ollama",
+        ),
         (UnknownExecutor("ollama", []), "(registered: none)"),
         (UnknownAction("ollama", "chatt", ["chat", "embed"]), "has no action 'chatt' (it has: chat, embed)"),
         (QueueClosed(), "the queue is closed"),

@@ -2,7 +2,7 @@
 
 import sys
 from importlib.metadata import EntryPoint
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import pytest
 
@@ -26,7 +26,7 @@ class Distribution:
 class Executor:
     version = "1.2"
     description = "Does nothing"
-    actions: dict = {}  # noqa: RUF012
+    actions = MappingProxyType({})
 
     def __init__(self, name):
         self.name = name
@@ -34,8 +34,11 @@ class Executor:
     async def execute(self, task, ctx): ...
 
 
-class Boom(Exception):  # noqa: N818
+class Boom(Exception):
     pass
+
+
+def open_nothing(location, settings): ...
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def executors(*names):
 def stores(*schemes):
     @hookimpl
     def oq_stores():
-        return {scheme: lambda location, settings: None for scheme in schemes}
+        return dict.fromkeys(schemes, open_nothing)
 
     return oq_stores
 
@@ -105,7 +108,7 @@ class TestLoading:
         class Plugin:
             @hookimpl
             def oq_stores(self):
-                return {"echo": lambda location, settings: None}
+                return {"echo": open_nothing}
 
         sys.modules["plugin_echo"].plugin = Plugin()
         found = EntryPoint("echo", "plugin_echo:plugin", "oq")._for(Distribution("oq-echo"))
@@ -234,7 +237,7 @@ class TestDisabling:
         assert [executor.name for executor in plugins.executors(Settings())] == ["b"]
 
     def test_disabling_one_that_took_a_name_of_oqs_own_leaves_oqs_own(self, entry, monkeypatch):
-        monkeypatch.setattr(oq_plugins, "entry_points", lambda group: [entry("memory", stores("mine"))])
+        monkeypatch.setattr(oq_plugins, "entry_points", lambda **_: [entry("memory", stores("mine"))])
         plugins = load_plugins(disabled=["memory"])
         assert {"lmdb", "memory"} == set(plugins.stores())
 
@@ -321,7 +324,7 @@ class TestBuiltIn:
         assert asked == ["oq"]
 
     def test_a_scheme_of_oqs_own_cannot_be_taken(self, entry, monkeypatch):
-        monkeypatch.setattr(oq_plugins, "entry_points", lambda group: [entry("mine", stores("memory"))])
+        monkeypatch.setattr(oq_plugins, "entry_points", lambda **_: [entry("mine", stores("memory"))])
         with pytest.raises(PluginLoadError, match="the store scheme 'memory' is taken already"):
             load_plugins().stores()
 

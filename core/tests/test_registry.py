@@ -17,7 +17,7 @@ from oq.errors import (
     UnknownAction,
     UnknownExecutor,
 )
-from oq.executor import Action, Chunk
+from oq.executor import Action, Chunk, LanePools
 from oq.registry import Registry
 from oq.task import Priority, Status, TaskSpec
 
@@ -143,6 +143,49 @@ class TestNames:
         assert registry.action("echo", "say").streams
 
 
+class TestChanges:
+    def test_everybody_who_asked_is_told_of_an_executor_that_comes_or_goes(self, registry):
+        told: list[str] = []
+        registry.on_change(lambda: told.append("one"))
+        registry.on_change(lambda: told.append("two"))
+        registry.register(Echo("other"))
+        assert told == ["one", "two"]
+        registry.unregister("other")
+        assert told == ["one", "two"] * 2
+
+    def test_they_find_the_change_made_when_they_are_told(self, registry):
+        seen = []
+        registry.on_change(lambda: seen.append("other" in registry))
+        registry.register(Echo("other"))
+        registry.unregister("other")
+        assert seen == [True, False]
+
+    def test_nobody_is_told_of_an_executor_that_was_refused(self, registry):
+        told: list[bool] = []
+        registry.on_change(lambda: told.append(True))
+        with pytest.raises(DuplicateExecutor):
+            registry.register(Echo())
+        assert told == []
+
+    def test_they_are_told_when_an_executor_says_that_its_pools_changed(self, registry):
+        class Pooled(Echo):
+            def pools(self):
+                return {}
+
+            def lane_pools(self, lane):
+                return LanePools()
+
+            def on_pools_change(self, tell):
+                self.tell = tell
+
+        pooled = Pooled("pooled")
+        registry.register(pooled)
+        told: list[bool] = []
+        registry.on_change(lambda: told.append(True))
+        pooled.tell()
+        assert told == [True]
+
+
 class TestInvalidExecutors:
     @pytest.mark.parametrize("name", ["", "Echo", "1st", "with space", "a/b", "ünder", "x" * 65, None, 7])
     def test_a_name_is_lower_case_letters_digits_underscore_and_hyphen(self, name):
@@ -177,7 +220,7 @@ class TestInvalidExecutors:
 
     @pytest.mark.parametrize("payload", [dict, None, "Say", Say("x")])
     def test_a_payload_class_is_an_attrs_class(self, payload):
-        with pytest.raises(InvalidExecutor, match="the payload of 'say' cannot be stored: .* is not an attrs class"):
+        with pytest.raises(InvalidExecutor, match=r"the payload of 'say' cannot be stored: .* is not an attrs class"):
             Registry([Echo(say=Action(payload=payload, summary="Say it"))])
 
     def test_a_payload_class_has_fields_that_can_be_stored(self):
@@ -226,7 +269,7 @@ class TestCheck:
 
         registry = Registry([Picky()])
         assert registry.can_execute(say("yes"))
-        with pytest.raises(InvalidTask, match="payload.text: is not welcome"):
+        with pytest.raises(InvalidTask, match=r"payload\.text: is not welcome"):
             registry.check(say("no"))
 
     def test_a_task_is_described_in_one_short_line(self):
@@ -388,7 +431,7 @@ class TestStream:
         async def run(task, ctx):
             raise PermanentError("broke")
 
-        with pytest.raises(KeyError, match="mine"):
+        with pytest.raises(KeyError, match="mine"):  # noqa: PT012  # the executor comes first
             async with Registry([Scripted(run)]).stream(say()):
                 await trio.testing.wait_all_tasks_blocked()
                 raise KeyError("mine")

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from oq.errors import StoreInUse
-from oq.store.base import Store
+from oq.store.base import AddMany, Store
 from oq.store.memory import MemoryStore
-from oq.testing import StoreContract
+from oq.testing import START, StoreContract, new_task
+
+LANE = ("default", "test", "lane")
 
 
 class TestMemoryStore(StoreContract):
@@ -30,6 +32,19 @@ def test_several_queues_may_run_a_memory_store_with_leases():
     store = MemoryStore(exclusive=False)
     store.lock_run()
     store.lock_run()
+
+
+def test_a_memory_store_notices_what_is_missing_in_a_lane_and_what_is_too_much():
+    store = MemoryStore()
+    store.apply([AddMany(tasks=(new_task("a"), new_task("b")), now=START)])
+    assert store.check() == []
+    store._ready[LANE].append(store._ready[LANE][0])
+    assert store.check() == ["the lanes hold 3 tasks, more than are ready"]
+    del store._ready[LANE][0], store._ready[LANE][1]
+    assert [sentence.partition(" is ")[0] for sentence in store.check()] == [
+        "task a (#1)",
+        "the lanes hold 1 tasks, more than are ready",
+    ]
 
 
 class TestMemoryStoreWithLeases(StoreContract):

@@ -27,9 +27,7 @@ _ON_PARENT_FAILURE = get_args(OnParentFailure)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 
 
-def admit(
-    spec: TaskSpec, registry: Registry, make_id: Callable[[datetime], str], default_retry: RetryPolicy, now: datetime
-) -> NewTask:
+def admit(spec: TaskSpec, registry: Registry, make_id: Callable[[datetime], str], now: datetime) -> NewTask:
     """The spec as a new task, checked in every field.
 
     Raises InvalidTask with all that is wrong, UnknownExecutor or UnknownAction.
@@ -56,17 +54,17 @@ def admit(
         queue=spec.queue,
         lane=checked.lane,
         submitted_at=now,
-        tags=spec.tags,
+        tags=tuple(spec.tags),
         metadata=dict(spec.metadata),
         summary=checked.summary,
         model=checked.model,
         run_at=_run_at(spec, now),
         timeout=spec.timeout,
         expires_at=_utc(spec.expires_at),
-        retry=spec.retry or default_retry,
+        retry=spec.retry,
         result_ttl=spec.result_ttl,
         unique_key=spec.unique_key,
-        after=spec.after,
+        after=tuple(spec.after),
         on_parent_failure=spec.on_parent_failure,
         group=spec.group,
     )
@@ -81,7 +79,6 @@ def admit_all(
     specs: Sequence[TaskSpec],
     registry: Registry,
     make_id: Callable[[datetime], str],
-    default_retry: RetryPolicy,
     now: datetime,
 ) -> tuple[NewTask, ...]:
     """All of the specs as new tasks; raises InvalidTask with the problems of every one, under `tasks[index]`."""
@@ -89,7 +86,7 @@ def admit_all(
     problems: list[Problem] = []
     for index, spec in enumerate(specs):
         try:
-            admitted.append(admit(spec, registry, make_id, default_retry, now))
+            admitted.append(admit(spec, registry, make_id, now))
         except InvalidTask as error:
             problems += [problem.under(f"tasks[{index}]") for problem in error.problems]
         except (UnknownExecutor, UnknownAction) as error:
@@ -102,7 +99,7 @@ def admit_all(
 def _problems(spec: TaskSpec) -> list[Problem]:
     wrong: list[Problem] = []
 
-    def check(field: str, ok: bool, message: str) -> None:  # noqa: FBT001  # reads as a sentence at every call
+    def check(field: str, ok: bool, message: str) -> None:  # reads as a sentence at every call
         if not ok:
             wrong.append(Problem(field, message))
 

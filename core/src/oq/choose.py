@@ -97,15 +97,16 @@ def choose(
 
 def _units(offer: Offer, left: Mapping[str, int]) -> tuple[str, ...] | None:
     """The pools to take a unit from, or None when one of them has none left."""
-
-    def spare(pool: str) -> int:
-        """What is left once the needs are met, in which a pool may stand more than once."""
-        return left.get(pool, 0) - offer.needs.count(pool)
-
-    if any(spare(pool) < 0 for pool in offer.needs):
-        return None
+    for pool in offer.needs:  # in which one may stand more than once
+        if left.get(pool, 0) < offer.needs.count(pool):
+            return None
     if not offer.choices:
         return offer.needs
+
+    def spare(pool: str) -> int:
+        """What is left once the needs are met."""
+        return left.get(pool, 0) - offer.needs.count(pool)
+
     for group in offer.choices:
         best = max(group, key=spare, default=None)
         if best is not None and spare(best) > 0:

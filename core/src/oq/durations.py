@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -13,21 +14,22 @@ def parse_duration(text: str) -> float:
     """Seconds; a bare number means seconds. Raises ValueError with a sentence."""
     compact = text.strip().lower()
     if _WHOLE.fullmatch(compact):
-        return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(compact))
-    try:
-        seconds = float(compact)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(compact))
+    else:
+        try:
+            seconds = float(compact)
+        except ValueError:
+            seconds = -1.0
+    if not 0 <= seconds < math.inf:
         raise ValueError(f"{text!r} is not a duration; write 90, 1.5s, 5m, 2h or 1h30m")
     return seconds
 
 
 def show_duration(seconds: float) -> str:
     """A duration in at most two units, for people."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -127,7 +127,7 @@ class Functions:
 
         return decorate
 
-    def lane(self, action: str, payload: Any, wanted: str | None) -> str:  # noqa: ARG002  # the protocol's signature  # the protocol's signature
+    def lane(self, action: str, payload: Any, wanted: str | None) -> str:  # noqa: ARG002  # the protocol's signature
         """Each function has lanes of its own, so that tasks of one that is not known here just wait."""
         return action if wanted is None else f"{action}/{wanted}"
 
@@ -143,7 +143,7 @@ class Functions:
         """Call `tell` when another function becomes known."""
         self._tell = tell
 
-    async def execute(self, task: Task, ctx: Context) -> Any:  # noqa: ARG002  # the protocol's signature  # the protocol's signature
+    async def execute(self, task: Task, ctx: Context) -> Any:  # noqa: ARG002  # the protocol's signature
         """Call the function that the task names."""
         return await self._functions[task.action].run(task.payload)
 

@@ -73,8 +73,9 @@ def oq_executors(settings: Settings) -> Sequence[Executor]:
 
 @hookspec
 def oq_stores() -> Mapping[str, StoreFactory]:
-    """Store factories by URL scheme: `{"redis": open_redis}` opens `redis://…`.
+    """Store factories by URL scheme.
 
+    Example: `return {"redis": open_redis}` opens `redis://…`.
     Conflict: two factories of one scheme stop the start with `PluginLoadError`.
     """
     raise NotImplementedError
@@ -82,8 +83,9 @@ def oq_stores() -> Mapping[str, StoreFactory]:
 
 @hookspec
 def oq_cli_commands() -> Sequence[CliCommand]:
-    """Commands for `oq`: `[CliCommand(path=("submit", "echo"), summary="…", load="oq_echo.cli:echo")]`.
+    """Commands for `oq`.
 
+    Example: `return [CliCommand(path=("submit", "echo"), summary="Say it again.", load="oq_echo.cli:echo")]`.
     Conflict: two commands of one path stop the start with `PluginLoadError`.
     """
     raise NotImplementedError

@@ -28,7 +28,7 @@ class IdMaker:
 
     def __call__(self, now: datetime) -> str:
         """The next id; a clock that steps back does not make an id twice."""
-        millisecond = int((now - _EPOCH).total_seconds() * 1000)
+        millisecond = max(0, int((now - _EPOCH).total_seconds() * 1000))
         if millisecond > self._millisecond:
             self._millisecond = millisecond
             self._time = _encode(millisecond, _TIME_CHARS)

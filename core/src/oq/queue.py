@@ -85,7 +85,6 @@ class Queue:
         self._clock = clock
         self._workers = workers
         self._grace = grace
-        self._default_retry = default_retry
         self._hub = Hub()
         self._scheduler = Scheduler(
             store,
@@ -125,7 +124,7 @@ class Queue:
         """
         self._check_open()
         now = self._clock()
-        task = admit(spec, self.executors, self._make_id, self._default_retry, now)
+        task = admit(spec, self.executors, self._make_id, now)
         return (await self._add((task,), now, on_final))[0]
 
     async def submit_many(self, specs: Sequence[TaskSpec], *, on_final: OnFinal | None = None) -> Sequence[TaskHandle]:
@@ -136,7 +135,7 @@ class Queue:
         """
         self._check_open()
         now = self._clock()
-        tasks = admit_all(specs, self.executors, self._make_id, self._default_retry, now)
+        tasks = admit_all(specs, self.executors, self._make_id, now)
         return await self._add(tasks, now, on_final)
 
     # Looking

@@ -46,12 +46,22 @@ class CheckedPayload:
     model: str | None
 
 
+@frozen(kw_only=True)
+class _Bound:
+    """What is needed of an executor for every task of one of its actions, looked up once."""
+
+    action: Action
+    codec: PayloadCodec[Any]
+    check: Callable[[str, Any], None] | None
+    lane: Callable[[str, Any, str | None], str] | None
+
+
 class Registry:
     """Executors by name."""
 
     def __init__(self, executors: Iterable[Executor] = ()) -> None:
         self._executors: dict[str, Executor] = {}
-        self._codecs: dict[tuple[str, str], tuple[Action, PayloadCodec[Any]]] = {}
+        self._bound: dict[tuple[str, str], _Bound] = {}
         self._converter = make_converter()
         self._holder: _Holder | None = None
         self._tell: list[Callable[[], None]] = []
@@ -76,8 +86,7 @@ class Registry:
             raise InvalidExecutor(name, "it holds resources, so it must be registered before the queue starts")
         if not isinstance(executor.actions, Mapping):
             raise InvalidExecutor(name, "its actions must be a mapping of names to Action")
-        bound = {(name, action_name): self._bound(executor, action_name) for action_name in executor.actions}
-        self._codecs |= bound
+        self._bound |= {(name, action_name): self._bind(executor, action_name) for action_name in executor.actions}
         self._executors[name] = executor
         if isinstance(executor, HasPools):
             executor.on_pools_change(self._changed)
@@ -87,8 +96,8 @@ class Registry:
         """Take an executor out; its pending tasks wait until it is back. Raises UnknownExecutor."""
         self.get(name)
         del self._executors[name]
-        for key in [key for key in self._codecs if key[0] == name]:
-            del self._codecs[key]
+        for key in [key for key in self._bound if key[0] == name]:
+            del self._bound[key]
         self._changed()
 
     def on_change(self, tell: Callable[[], None]) -> None:
@@ -119,25 +128,24 @@ class Registry:
 
     def action(self, executor: str, action: str) -> Action:
         """What the executor says of this action; raises UnknownExecutor and UnknownAction."""
-        return self._codec(executor, action)[0]
+        return self._find(executor, action).action
 
     def check(self, spec: TaskSpec) -> CheckedPayload:
         """The spec's payload, checked; raises InvalidTask, UnknownExecutor or UnknownAction."""
-        action, codec = self._codec(spec.executor, spec.action)
-        executor = self._executors[spec.executor]
-        value, data = codec.parse(spec.payload)
-        if isinstance(executor, ChecksPayload):
-            executor.check(spec.action, value)
-        if isinstance(executor, ChoosesLane):
-            lane = executor.lane(spec.action, value, spec.lane)
-        else:
-            lane = spec.lane or executor.name
+        bound = self._find(spec.executor, spec.action)
+        value, data = bound.codec.parse(spec.payload)
+        if bound.check is not None:
+            bound.check(spec.action, value)
+        lane = spec.lane or spec.executor
+        if bound.lane is not None:
+            lane = bound.lane(spec.action, value, spec.lane)
+        describe = bound.action.describe
         model = getattr(value, "model", None)
         return CheckedPayload(
             value=value,
             data=data,
             lane=lane,
-            summary=" ".join(action.describe(value).split())[:SUMMARY_LENGTH] if action.describe else "",
+            summary="" if describe is None else " ".join(describe(value).split())[:SUMMARY_LENGTH],
             model=model if isinstance(model, str) else None,
         )
 
@@ -154,9 +162,9 @@ class Registry:
 
         Raises UnknownExecutor or UnknownAction, and InvalidTask when it does not fit the class any more.
         """
-        _, codec = self._codec(executor, action)
+        bound = self._find(executor, action)
         try:
-            return codec.decode(data)
+            return bound.codec.decode(data)
         except msgspec.DecodeError as error:
             raise InvalidTask(
                 f"the stored payload does not fit {executor}/{action} any more: {error}", "payload"
@@ -240,23 +248,29 @@ class Registry:
         with trio.fail_at(ctx.deadline) if limit < math.inf else trio.CancelScope():
             return await self._executors[spec.executor].execute(task, ctx)
 
-    def _codec(self, executor_name: str, action_name: str) -> tuple[Action, PayloadCodec[Any]]:
-        bound = self._codecs.get((executor_name, action_name))
+    def _find(self, executor_name: str, action_name: str) -> _Bound:
+        bound = self._bound.get((executor_name, action_name))
         if bound is None:
             executor = self.get(executor_name)
             if action_name not in executor.actions:
                 raise UnknownAction(executor_name, action_name, sorted(executor.actions))
-            bound = self._codecs[executor_name, action_name] = self._bound(executor, action_name)
+            bound = self._bound[executor_name, action_name] = self._bind(executor, action_name)
         return bound
 
-    def _bound(self, executor: Executor, action_name: str) -> tuple[Action, PayloadCodec[Any]]:
+    def _bind(self, executor: Executor, action_name: str) -> _Bound:
         action = executor.actions[action_name]
         if not isinstance(action, Action):
             raise InvalidExecutor(executor.name, f"{action_name!r} is not an Action")
         try:
-            return action, PayloadCodec(action.payload, self._converter)
+            codec = PayloadCodec(action.payload, self._converter)
         except TypeError as error:
             raise InvalidExecutor(executor.name, f"the payload of {action_name!r} cannot be stored: {error}") from None
+        return _Bound(
+            action=action,
+            codec=codec,
+            check=executor.check if isinstance(executor, ChecksPayload) else None,
+            lane=executor.lane if isinstance(executor, ChoosesLane) else None,
+        )
 
 
 @define

@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol, cast
@@ -16,7 +16,7 @@ import trio
 from attrs import define, field, frozen
 
 from oq.clock import Clock
-from oq.codec import encode
+from oq.codec import decode, encode
 from oq.committer import Committer
 from oq.errors import (
     InvalidTask,
@@ -29,7 +29,7 @@ from oq.errors import (
 )
 from oq.executor import Chunk
 from oq.registry import Registry
-from oq.retry import RetryPolicy, next_delay
+from oq.retry import LONGEST_DELAY, RetryPolicy, next_delay
 from oq.store.base import Block, Ending, Failed, Finish, Refused, Released, Reply, Retried, Run, Succeeded
 from oq.streams import Output, Streams
 from oq.task import Failure, Task, effective_timeout
@@ -121,10 +121,14 @@ class Runner:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the slots, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._active.clear()
+            self._changed.unpark_all()
 
     def start(self, run: Run) -> None:
         """Start a claimed task, in a slot that is idle or in a new one."""
@@ -137,6 +141,12 @@ class Runner:
         else:
             assert self._nursery is not None, "the runner has not been started"
             self._nursery.start_soon(self._slot, active)
+
+    def decline(self, run: Run) -> None:
+        """Give back a claimed task that is not to be started any more."""
+        self._units.release(run)
+        finish = Finish(seq=run.seq, epoch=run.state.epoch, ending=Released(), now=self._clock())
+        self._committer.post(finish, self._recorded)
 
     def end_over(self, seq: int, epoch: int) -> None:
         """The epoch of a run is over, if it is one of ours: stop it."""
@@ -185,7 +195,7 @@ class Runner:
             payload = self._registry.decode_payload(run.head.executor, run.head.action, run.payload)
         except UnknownExecutor:
             return Released()  # it was unregistered in between; the task waits until it is back
-        except (UnknownAction, InvalidTask) as error:
+        except Exception as error:  # noqa: BLE001  # a payload's class may raise anything
             return Failed(_failure(error, retryable=False))
         task = Task(seq=run.seq, head=run.head, state=run.state, payload=payload, past_attempts=())
         active.scope.deadline = active.deadline = trio.current_time() + timeout
@@ -205,9 +215,9 @@ class Runner:
         """What the failed attempt means for its task."""
         error = _unwrapped(error)
         now = self._clock()
-        if isinstance(error, RetryLater) and not error.counted:
-            return Retried(_failure(error), now + timedelta(seconds=error.after), counted=False)
         failure = _failure(error, retryable=not isinstance(error, PermanentError))
+        if isinstance(error, RetryLater) and not error.counted:
+            return Retried(failure, now + timedelta(seconds=failure.retry_after or 0.0), counted=False)
         policy = run.head.retry or self._defaults.retry
         delay = next_delay(policy, run.state.attempt, failure, self._chance.random())
         if delay is None:
@@ -220,13 +230,13 @@ class Runner:
         block: Block | None = output.take_block() if output is not None else None
         finish = Finish(
             seq=run.seq,
-            epoch=active.epoch,
+            epoch=run.state.epoch,
             ending=ending,
             now=self._clock(),
-            executed_on=active.executed_on,
+            executed_on=None if active.executed_on is None else _text(active.executed_on),
             block=block,
         )
-        del self._active[run.seq, active.epoch]
+        del self._active[run.seq, run.state.epoch]
         self._units.release(run)
         self._committer.post(finish, self._recorded if output is None else self._recorded_with(output))
         if not self._active:
@@ -251,8 +261,8 @@ def _success(result: Any) -> Ending:
         return Succeeded(None)
     try:
         return Succeeded(encode(result))
-    except (TypeError, ValueError, OverflowError) as error:
-        message = f"the result, of type {type(result).__name__}, cannot be stored: {error}"
+    except Exception as error:  # noqa: BLE001  # to look into a result may raise anything
+        message = f"the result, of type {type(result).__name__}, cannot be stored: {_text(error)}"
         return Failed(Failure(type="InvalidResult", message=message, retryable=False))
 
 
@@ -264,65 +274,78 @@ def _is_not_its_own(error: BaseException) -> bool:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """The one error inside groups of one; of a larger group, the one that says most about what to do."""
-    while isinstance(error, BaseExceptionGroup):
-        steering = [inner for inner in error.exceptions if isinstance(inner, PermanentError | RetryLater)]
-        if not steering and len(error.exceptions) > 1:
-            return error
-        error = (steering or error.exceptions)[0]
-    return error
+    """Out of a group, the one error in it, or the one that says most about what to do; else what was given."""
+    errors = list(_singles(error))
+    for kind in (PermanentError, RetryLater, RetryableError):
+        for inner in errors:
+            if isinstance(inner, kind):
+                return inner
+    return errors[0] if len(errors) == 1 else error
+
+
+def _singles(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group and the groups in it; an error that is no group by itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _singles(inner)
+    else:
+        yield error
 
 
 def _failure(error: BaseException, *, retryable: bool = True) -> Failure:
-    """The error as it is recorded."""
+    """The error as it is recorded. Nothing that a plugin puts into it can do harm from here on."""
     match error:
         case PermanentError() | RetryableError() | RetryLater():
-            name, message, details = error.type, error.message, error.details
+            name, message, details = _text(error.type), _text(error.message), _storable(error.details)
         case InvalidTask() | UnknownAction():
-            name, message, details = type(error).__name__, str(error), None
+            name, message, details = type(error).__name__, _text(error), None
         case BaseExceptionGroup():
             name = type(error).__name__
-            message = "; ".join(f"{type(inner).__name__}: {inner}" for inner in error.exceptions)
+            message = "; ".join(f"{type(inner).__name__}: {_text(inner)}" for inner in error.exceptions)
             details = {"traceback": _traceback(error)}
         case _:
-            name, message, details = type(error).__name__, str(error), {"traceback": _traceback(error)}
-    failure = Failure(
+            name, message, details = type(error).__name__, _text(error), {"traceback": _traceback(error)}
+    return Failure(
         type=name,
         message=message[:LONGEST_MESSAGE] or name,
         retryable=retryable,
-        retry_after=error.after if isinstance(error, RetryLater) else None,
+        retry_after=_least_wait(error.after) if isinstance(error, RetryLater) else None,
         details=details,
     )
-    return failure if _can_be_stored(failure) else _storable(failure)
 
 
-def _can_be_stored(value: object) -> bool:
+def _least_wait(after: object) -> float:
+    """Seconds that an executor asked for; none where it makes no sense."""
+    if not isinstance(after, int | float) or not after > 0:
+        return 0.0
+    return float(min(after, LONGEST_DELAY))
+
+
+def _storable(details: object) -> dict[str, Any] | None:
+    """The details as the store gives them back, with what cannot be stored replaced by how it prints."""
+    if details is None:
+        return None
+    if not isinstance(details, Mapping):
+        details = {"details": details}
+    return {_text(key): _kept(value) for key, value in details.items()}
+
+
+def _kept(value: object) -> object:
     try:
-        encode(value)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
+        return decode(encode(value))
+    except Exception:  # noqa: BLE001  # to look into a value may raise anything
+        return _text(value, repr)[:LONGEST_MESSAGE]
 
 
-def _storable(failure: Failure) -> Failure:
-    """The same failure, with what cannot be stored replaced by how it prints."""
-
-    def clean(text: object) -> str:
-        return str(text).encode("utf-8", "backslashreplace").decode()
-
-    details = {
-        clean(key): value if _can_be_stored(value) else clean(repr(value))
-        for key, value in (failure.details or {}).items()
-    }
-    return Failure(
-        type=clean(failure.type),
-        message=clean(failure.message),
-        retryable=failure.retryable,
-        retry_after=failure.retry_after,
-        details=details,
-    )
+def _text(value: object, show: Callable[[object], str] = str) -> str:
+    """The value as text that can be stored, whatever it is."""
+    try:
+        text = show(value)
+    except Exception:  # noqa: BLE001  # it may be of any class
+        text = f"({type(value).__name__} that cannot be shown)"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _traceback(error: BaseException) -> str:
     """The end of the traceback, where the cause is."""
-    return "".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:]
+    return _text("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:]

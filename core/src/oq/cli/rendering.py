@@ -29,6 +29,28 @@ _COLOURS = {
 }
 
 
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
+"""What a terminal obeys instead of showing it."""
+_DIRECTIONS = [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+"""What turns the direction of writing, so that a text can look like another one."""
+_LINES = [0x2028, 0x2029]
+
+_HARMLESS = {code: f"\\x{code:02x}" for code in _CONTROLS if chr(code) not in "\t\n"} | {
+    code: f"\\u{code:04x}" for code in (*_DIRECTIONS, *_LINES)
+}
+_HARMLESS_JSON = {code: f"\\u{code:04x}" for code in (*_CONTROLS[0x20:], *_DIRECTIONS, *_LINES)}
+
+
+def harmless(text: str) -> str:
+    """The text with everything that a terminal would obey shown as an escape; line ends and tabs stay."""
+    return text.translate(_HARMLESS)
+
+
+def harmless_json(text: str) -> str:
+    """The same JSON, with everything that a terminal would obey escaped, as JSON allows."""
+    return text.translate(_HARMLESS_JSON)
+
+
 def summary_of(task: Task) -> str:
     """What the task is about, in a line."""
     about = task.summary or f"{task.executor}/{task.action}"
@@ -51,7 +73,7 @@ def finished_line(task: Task) -> str:
 
 
 def first_line(text: str) -> str:
-    return text.partition("\n")[0]
+    return text.strip().partition("\n")[0]
 
 
 def when(moment: datetime | None, now: datetime | None = None) -> str:
@@ -59,6 +81,8 @@ def when(moment: datetime | None, now: datetime | None = None) -> str:
     if moment is None:
         return ""
     seconds = ((now or wall_clock()) - moment).total_seconds()
+    if -1 < seconds < 1:
+        return "now"
     return f"{show_duration(seconds)} ago" if seconds >= 0 else f"in {show_duration(-seconds)}"
 
 
@@ -72,7 +96,7 @@ def task_table(tasks: Iterable[Task]) -> Table:
     table.add_column("STATUS", no_wrap=True, min_width=9)
     table.add_column("PRIORITY", no_wrap=True, min_width=8)
     table.add_column("WHEN", no_wrap=True, min_width=10)
-    table.add_column("WHAT", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("WHAT", no_wrap=True, overflow="ellipsis")
     for task in tasks:
         moment = task.finished_at or task.started_at or task.due_at or task.submitted_at
         about = summary_of(task)
@@ -83,7 +107,7 @@ def task_table(tasks: Iterable[Task]) -> Table:
             Text(standing(task), style=_COLOURS[task.status]),
             Text(task.priority.name.lower()),
             Text(when(moment)),
-            Text(about),
+            Text(harmless(about).replace("\n", " ").expandtabs(1)),
         )
     return table
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from attrs import define
 
+from oq.cli.rendering import harmless, harmless_json
 from oq.codec import to_json
 from oq.config import Settings, load_settings
 from oq.errors import StoreFormat
@@ -31,7 +33,7 @@ BAD_INPUT = 2
 BROKEN = 3
 """Exit code: the store, a plugin or a setting stands in the way."""
 INTERRUPTED = 130
-"""Exit code: Ctrl-C."""
+"""Exit code: a signal ended the command before it was done."""
 
 
 @define
@@ -44,6 +46,12 @@ class Session:
     debug: bool = False
     _settings: Settings | None = None
     _plugins: Plugins | None = None
+
+    def choose(self, option: str, value: Any) -> None:
+        """Take note of an option that every command has."""
+        setattr(self, option, value)
+        if option == "config":
+            self._settings = self._plugins = None
 
     @property
     def as_json(self) -> bool:
@@ -68,23 +76,25 @@ class Session:
         """Which queue is meant."""
         return self.queue or self.settings.queue.path
 
+    def command(self, *words: str) -> str:
+        """Another command for the same queue, as a person would type it."""
+        options = [("--config", self.config), ("--queue", self.queue)]
+        chosen = [part for option, value in options if value is not None for part in (option, value)]
+        return f"`{shlex.join(['oq', *words[:1], *chosen, *words[1:]])}`"
+
     def open(self, workers: int) -> AbstractAsyncContextManager[Queue]:
         """Open the queue that is meant."""
         from oq.opening import open_queue
 
+        self._refuse_file()
         return open_queue(self.location, workers=workers, settings=self.settings, plugins=self.plugins)
 
-    @asynccontextmanager
-    async def open_to_wait(self) -> AsyncIterator[Queue]:
+    def open_or_watch(self) -> AbstractAsyncContextManager[Queue]:
         """Open the queue and run it here, or, when another process runs it, just watch."""
         from oq.opening import open_queue
 
-        async with open_queue(
-            self.location, settings=self.settings, plugins=self.plugins, if_run_elsewhere="watch"
-        ) as queue:
-            if not queue.is_running:
-                self.note(f"{queue.run_by()} runs this queue; waiting for it")
-            yield queue
+        self._refuse_file()
+        return open_queue(self.location, settings=self.settings, plugins=self.plugins, if_run_elsewhere="watch")
 
     def look(self, body: Callable[[Queue], Awaitable[T]]) -> T:
         """Run `body` with a queue that must be there already."""
@@ -93,8 +103,18 @@ class Session:
 
     def require_queue(self) -> None:
         """Raise StoreFormat when the directory that is meant holds no queue, rather than make one."""
-        if "://" not in self.location and not Path(self.location).is_dir():
-            raise StoreFormat(self.location, "there is no queue; `oq submit` makes one, --queue names another")
+        from oq.store.lmdb.environment import DATA_FILE
+
+        self._refuse_file()
+        directory = self._directory()
+        if directory is None:
+            return
+        try:
+            (directory / DATA_FILE).stat()
+        except PermissionError as error:
+            raise StoreFormat(self.location, f"{error.strerror}: {error.filename}") from None
+        except OSError:
+            raise StoreFormat(self.location, "there is no queue; `oq submit` makes one, --queue names another") from None
 
     def client(self, body: Callable[[Queue], Awaitable[T]]) -> T:
         """Run `body` with the queue opened only to look and to submit."""
@@ -109,47 +129,82 @@ class Session:
     def say(self, text: str) -> None:
         """A line for people; programs that asked for JSON do not get it."""
         if not self.as_json:
-            click.echo(text)
+            click.echo(harmless(text))
 
     def note(self, text: str) -> None:
         """A line beside the output."""
-        click.echo(text, err=True)
+        click.echo(harmless(text), err=True)
 
     def emit(self, value: object) -> None:
         """A value for programs."""
-        click.echo(to_json(value, pretty=True))
+        click.echo(harmless_json(to_json(value, pretty=True)))
 
-    def emit_line(self, value: object) -> None:
+    def line(self, value: object) -> str:
         """One of several values for programs, as a line of its own."""
-        click.echo(to_json(value))
-        sys.stdout.flush()
+        return harmless_json(to_json(value)) + "\n"
+
+    async def write(self, text: str, *, err: bool = False) -> None:
+        """Print `text` as it is, and let the queue go on meanwhile: a terminal takes nothing while Ctrl-S holds it."""
+        import trio
+
+        await trio.to_thread.run_sync(_write, text, err, abandon_on_cancel=True)
+
+    def _directory(self) -> Path | None:
+        """The directory that is meant, if it is one."""
+        scheme, separator, rest = self.location.rpartition("://")
+        return Path(rest) if not separator or scheme == "lmdb" else None
+
+    def _refuse_file(self) -> None:
+        directory = self._directory()
+        if directory is not None and os.path.exists(directory) and not os.path.isdir(directory):  # noqa: PTH110, PTH112  # pathlib's raise where nobody may look
+            raise StoreFormat(self.location, "it is a file, and a queue is a directory; --queue names another")
+
+
+def _write(text: str, err: bool) -> None:  # noqa: FBT001  # called by trio
+    """Write past Python's buffers, whose locks would keep the program from ending while the terminal takes nothing."""
+    stream = sys.stderr if err else sys.stdout
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # no file, as in tests
+        click.echo(text, nl=False, err=err)
+        return
+    data = memoryview(text.encode(stream.encoding or "utf-8", "backslashreplace"))
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS: tuple[tuple[str, Callable[[F], F]], ...] = (
-    (
-        "queue",
-        click.option("--queue", "--data-dir", metavar="WHERE", help="A directory or store URL.  [env: OQ_QUEUE]"),
-    ),
-    ("config", click.option("--config", metavar="FILE", help="The settings file.  [default: oq.toml, if it is there]")),
-    ("output", click.option("--output", type=click.Choice(["table", "json"]), help="For people or for programs.")),
-    ("debug", click.option("--debug", is_flag=True, default=None, help="Show tracebacks.")),
+
+def _choose(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Tell the session at once, so that commands are looked up with the settings that are meant."""
+    if value is None:
+        return
+    if value == "":
+        raise click.BadParameter("it is empty; leave it out for the default", context, parameter)
+    assert parameter.name is not None
+    context.ensure_object(Session).choose(parameter.name, value)
+
+
+_OPTIONS: tuple[Callable[[F], F], ...] = tuple(
+    click.option(*names, expose_value=False, callback=_choose, **how)
+    for names, how in (
+        (("--queue", "--data-dir"), {"metavar": "WHERE", "help": "A directory or store URL.  [env: OQ_QUEUE]"}),
+        (("--config",), {"metavar": "FILE", "help": "The settings file.  [default: oq.toml, if it is there]"}),
+        (("--output",), {"type": click.Choice(["table", "json"]), "help": "For people or for programs."}),
+        (("--debug",), {"is_flag": True, "default": None, "help": "Show tracebacks."}),
+    )
 )
 
 
 def session_options(command: F) -> F:
     """Let a command take the options that every command has, and hand it the session as its first argument."""
 
-    @click.pass_obj
-    def wrapper(session: Session, /, *args: Any, **kwargs: Any) -> Any:
-        for name, _ in _OPTIONS:
-            value = kwargs.pop(name)
-            if value is not None:
-                setattr(session, name, value)
-        return command(session, *args, **kwargs)
+    @click.pass_context
+    def wrapper(context: click.Context, /, *args: Any, **kwargs: Any) -> Any:
+        return command(context.ensure_object(Session), *args, **kwargs)
 
     wrapped: Any = update_wrapper(wrapper, command)
-    for _, option in reversed(_OPTIONS):
+    for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[no-any-return]  # click's decorators keep the callable but not its type

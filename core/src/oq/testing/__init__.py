@@ -13,15 +13,22 @@ pytest.register_assert_rewrite(
 
 from oq.testing.audit import audit  # noqa: E402  # after pytest knows whose asserts to explain
 from oq.testing.builders import POOL, START, at, block, claim, failure, new_task, offer, pause  # noqa: E402
+from oq.testing.clocks import VirtualClock, run_virtually, virtual_queue  # noqa: E402
 from oq.testing.driver import StoreDriver, task_ids  # noqa: E402
+from oq.testing.scripted import Scripted, ScriptedExecutor, ScriptedRun, SteeredStore  # noqa: E402
 from oq.testing.store_contract import StoreContract  # noqa: E402
 from oq.testing.store_machine import store_machine  # noqa: E402
 
 __all__ = [
     "POOL",
     "START",
+    "Scripted",
+    "ScriptedExecutor",
+    "ScriptedRun",
+    "SteeredStore",
     "StoreContract",
     "StoreDriver",
+    "VirtualClock",
     "at",
     "audit",
     "block",
@@ -30,6 +37,8 @@ __all__ = [
     "new_task",
     "offer",
     "pause",
+    "run_virtually",
     "store_machine",
     "task_ids",
+    "virtual_queue",
 ]

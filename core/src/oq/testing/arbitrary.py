@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from oq.query import TaskFilter
-from oq.store.base import Ending, Failed, NewTask, Released, Retried, Succeeded
+from oq.store.base import EVERY_QUEUE, Ending, Failed, NewTask, PutValue, Released, Retried, Succeeded
 from oq.task import Priority, Status
-from oq.testing.builders import POOL, at, failure, new_task, offer
+from oq.testing.builders import POOL, at, failure, new_task, offer, pause
 
 QUEUE_NAMES = ("default", "other")
 LANES = tuple((queue, lane) for queue in QUEUE_NAMES for lane in ("x", "y"))
@@ -17,8 +17,8 @@ POOLS = (POOL, "gpu", "one", "two", "spare")
 NOBODY = "nobody"
 """An id that no task has."""
 
-sometimes = st.integers(0, 4).map(lambda number: number == 4)
-seldom = st.integers(0, 19).map(lambda number: number == 19)
+sometimes = st.sampled_from([False, False, True, False, False])
+seldom = st.sampled_from([False] * 11 + [True] + [False] * 8)
 seconds = st.integers(-5, 30)
 priorities = st.sampled_from(Priority)
 
@@ -33,6 +33,16 @@ offers = st.lists(
     unique_by=lambda offer: (offer.queue, offer.lane),
 )
 free = st.fixed_dictionaries({POOL: st.integers(0, 5)}, optional={pool: st.integers(0, 2) for pool in POOLS[1:]})
+EVERY_LANE = tuple(offer(lane, queue=queue) for queue, lane in LANES)
+values = st.builds(
+    pause, st.sampled_from([*QUEUE_NAMES, EVERY_QUEUE]), paused=sometimes
+) | st.builds(
+    PutValue,
+    namespace=st.just("things"),
+    key=st.sampled_from("kl"),
+    value=st.sampled_from([None, b"", b"value"]),
+    expect=st.none() | st.integers(0, 2),
+)
 filters = st.builds(
     TaskFilter,
     status=st.none() | st.sampled_from(Status),
@@ -50,7 +60,7 @@ def new_tasks(draw: st.DrawFn, known: list[str], fresh: str, clock: int) -> NewT
     parents = [*known, NOBODY] if orphan else known
     task_id = draw(st.sampled_from(known)) if known and taken else fresh
     queue, lane = draw(st.sampled_from(LANES))
-    ttl, run_at, expires_at = (draw(st.none() | st.none() | seconds) for _ in range(3))
+    ttl, run_at, expires_at = (draw(st.sampled_from([None] * 30 + list(range(-5, 15)))) for _ in range(3))
     return new_task(
         task_id,
         priority=draw(priorities),
@@ -59,8 +69,8 @@ def new_tasks(draw: st.DrawFn, known: list[str], fresh: str, clock: int) -> NewT
         submitted_at=at(clock),
         tags=tuple(draw(st.lists(st.sampled_from(["red", "blue"]), max_size=2, unique=True))),
         group=draw(st.sampled_from([None, "g"])),
-        unique_key=draw(st.sampled_from([None, None, None, "k", "l"])),
-        after=tuple(draw(st.lists(st.sampled_from(parents), max_size=3))) if parents else (),
+        unique_key=draw(st.sampled_from([None, None, None, None, None, None, "k", "l"])),
+        after=tuple(draw(st.lists(st.sampled_from(parents), max_size=2))) if parents else (),
         on_parent_failure=draw(st.sampled_from(["fail", "continue"])),
         run_at=None if run_at is None else at(clock + run_at),
         expires_at=None if expires_at is None else at(clock + expires_at),

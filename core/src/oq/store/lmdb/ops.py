@@ -238,11 +238,10 @@ def _runs_again(writer: Writer, last: LastClaim) -> tuple[Run, ...]:
 
 def _finish(writer: Writer, op: Finish) -> Reply:
     try:
-        before = transitions.check_epoch(op.seq, writer.state_or_none(op.seq), op.epoch)
+        head, before = writer.running(op.seq, op.epoch)
     except LeaseLost as error:
         _stopped(writer, op.seq, op.epoch)
         return Refused(error=error)
-    head = writer.head(op.seq)
     after = transitions.ended(head, before, op.ending, op.executed_on, op.now)
     if op.block is not None:
         writer.keep_block(op.seq, op.epoch, op.block)
@@ -266,7 +265,7 @@ def _stopped(writer: Writer, seq: int, epoch: int) -> None:
 
 
 def _append(writer: Writer, op: AppendChunks) -> Appended:
-    transitions.check_epoch(op.seq, writer.state_or_none(op.seq), op.epoch)
+    writer.running(op.seq, op.epoch)
     writer.keep_block(op.seq, op.epoch, op.block)
     return Appended()
 
@@ -275,11 +274,11 @@ def _renew(writer: Writer, op: Renew) -> Renewed:
     lost: list[tuple[int, int]] = []
     for seq, epoch in op.runs:
         try:
-            before = transitions.check_epoch(seq, writer.state_or_none(seq), epoch)
+            head, before = writer.running(seq, epoch)
         except LeaseLost:
             lost.append((seq, epoch))
         else:
-            writer.move(seq, writer.head(seq), before, transitions.renewed(before, op.until))
+            writer.move(seq, head, before, transitions.renewed(before, op.until))
     return Renewed(lost=tuple(lost))
 
 

@@ -69,6 +69,8 @@ class Cache:
     paused: frozenset[str] = frozenset()
     follower_edges: bool = False
     """Whether any task waits for another."""
+    running: dict[int, tuple[TaskHead, TaskState]] = field(factory=dict)
+    """The running tasks that this process claimed, so that their ends need not read them."""
 
 
 class Writer:
@@ -151,10 +153,16 @@ class Writer:
         key = SEQ.pack(seq)
         return STATES.load(key, self._there("states", key, self.txn.get(key, db=self._states)))
 
-    def state_or_none(self, seq: int) -> TaskState | None:
-        key = SEQ.pack(seq)
-        record = self.txn.get(key, db=self._states)
-        return None if record is None else STATES.load(key, record)
+    def running(self, seq: int, epoch: int) -> tuple[TaskHead, TaskState]:
+        """A running task; raises LeaseLost unless `epoch` is the one that runs, or DamagedRecord."""
+        known = self.cache.running.get(seq)
+        if known is None:
+            key = SEQ.pack(seq)
+            record = self.txn.get(key, db=self._states)
+            state = transitions.check_epoch(seq, None if record is None else STATES.load(key, record), epoch)
+            return self.head(seq), state
+        transitions.check_epoch(seq, known[1], epoch)
+        return known
 
     def payload(self, seq: int) -> bytes:
         key = SEQ.pack(seq)
@@ -177,7 +185,7 @@ class Writer:
                 timers.append((timer_key(state.wakes_at, seq), b""))
             if head.unique_key is not None and not state.status.final:
                 unique.append((head.unique_key.encode(), key))
-            self._count(head.queue, state, 1)
+            self._count_row(head.queue).add(state, 1)
         for table, items, append in (
             (self._heads, heads, True),
             (self._payloads, payloads, True),
@@ -213,8 +221,13 @@ class Writer:
                 self.delete(self._timers, timer_key(before.wakes_at, seq))
             if after.wakes_at is not None:
                 self.put(self._timers, timer_key(after.wakes_at, seq), b"")
-        self._count(head.queue, before, -1)
-        self._count(head.queue, after, 1)
+        if after.status is Status.RUNNING:
+            self.cache.running[seq] = head, after
+        else:
+            self.cache.running.pop(seq, None)
+        row = self._count_row(head.queue)
+        row.add(before, -1)
+        row.add(after, 1)
 
     def keep_result(self, seq: int, result: bytes) -> None:
         key = SEQ.pack(seq)
@@ -336,12 +349,13 @@ class Writer:
     def put_number(self, name: bytes, number: int) -> None:
         self.put(self._meta, name, NUMBER.pack(number))
 
-    def _count(self, queue: str, state: TaskState, number: int) -> None:
+    def _count_row(self, queue: str) -> CountRow:
+        """The counters of a queue, to be changed and then written by `flush`."""
+        self._touched_counts.add(queue)
         row = self.cache.counts.get(queue)
         if row is None:
             row = self.cache.counts[queue] = CountRow()
-        row.add(state, number)
-        self._touched_counts.add(queue)
+        return row
 
     def flush(self) -> None:
         """Write the counters that changed; the last thing before a commit."""
@@ -364,7 +378,7 @@ class Writer:
                 self.put(self.table(b"damaged"), table + b"\0" + key, record)
         self.delete(self._status, STATUS_KEY.pack(STATUS_CODE[Status.PENDING], seq))
         ready = TaskState(status=Status.PENDING, phase=Phase.READY, priority=255 - rank)
-        self._count(queue, ready, -1)
+        self._count_row(queue).add(ready, -1)
 
     # Reading what another process wrote
 
@@ -378,6 +392,7 @@ class Writer:
             LANES.load(key, record): LANE_NUMBER.unpack(key)[0] for key, record in txn.cursor(db=self._lanes)
         }
         cache.counts = {key.decode(): CountRow.load(key, record) for key, record in txn.cursor(db=self._counts)}
+        cache.running = {}
         cache.follower_edges = txn.stat(self._followers)["entries"] > 0
         self.reload_pauses()
 

@@ -189,6 +189,12 @@ class Adding(ContractFrame):
         bring(driver, "c", Status.COMPLETED)
         assert driver.add(new_task("b", unique_key="k")).entries[0].task_id == "holder"
 
+    def test_a_result_that_is_dropped_takes_no_unique_key_from_its_holder(self, driver: StoreDriver) -> None:
+        bring(driver, "old", Status.COMPLETED, unique_key="k", result_ttl=1)
+        driver.add(new_task("holder", unique_key="k"))
+        driver.advance(5)
+        assert driver.add(new_task("b", unique_key="k")).entries[0].task_id == "holder"
+
     def test_duplicates_within_one_op_give_the_first_of_them(self, driver: StoreDriver) -> None:
         tasks = [new_task("a", unique_key="k"), new_task("b"), new_task("c", unique_key="k")]
         reply = driver.add(*tasks)

@@ -11,7 +11,7 @@ from oq.events import Event, EventKind
 from oq.store.base import Finish, Reply, Succeeded
 from oq.store.transitions import LOSSES_BEFORE_ALONE
 from oq.task import OnParentFailure, Phase, Priority, Status
-from oq.testing.builders import at, new_task
+from oq.testing.builders import at, new_task, offer
 from oq.testing.driver import StoreDriver, task_ids
 from oq.testing.store_contract.base import ContractFrame
 from oq.testing.store_contract.situations import bring
@@ -41,7 +41,7 @@ class Following(ContractFrame):
         assert driver.start("a").state.attempt == 1
 
     @pytest.mark.parametrize("apart", [False, True], ids=["one op", "two ops"])
-    def test_a_follower_may_come_in_the_op_of_its_parent_or_later(self, driver: StoreDriver, apart: bool) -> None:  # noqa: FBT001
+    def test_a_follower_may_come_in_the_op_of_its_parent_or_later(self, driver: StoreDriver, apart: bool) -> None:
         parent, follower = new_task("parent"), new_task("a", after=("parent",))
         if apart:
             driver.add(parent)
@@ -107,7 +107,7 @@ class Following(ContractFrame):
         state = driver.state("a")
         assert (state.status, state.phase, state.finished_at) == (Status.FAILED, None, at(5))
         assert state.failure is not None
-        assert state.failure.type == "ParentFailed"
+        assert (state.failure.type, state.failure.retryable) == ("ParentFailed", False)
         assert kinds(reply)[1:] == [(EventKind.FAILED, "a")]
         assert driver.full("a").attempts == ()
 
@@ -326,6 +326,17 @@ class Following(ContractFrame):
         driver.cancel(names[-1])
         assert names[-1] not in task_ids(driver.advance_fully())
         assert driver.state(names[-1]).status is Status.CANCELLED
+
+    def test_a_follower_requeued_before_it_is_told_still_waits_for_its_other_parent(self, driver: StoreDriver) -> None:
+        self._add_many(driver)
+        driver.add(new_task("open", lane="open"), new_task("a", after=("parent", "open")))
+        driver.succeed(driver.start("parent"))
+        driver.cancel("a")
+        driver.requeue("a")
+        driver.advance_fully()
+        assert (driver.state("a").phase, driver.state("a").waiting_on) == (Phase.BLOCKED, 1)
+        driver.succeed(driver.claim(offer("open")).runs[0])
+        assert driver.state("a").phase is Phase.READY
 
     def test_a_follower_added_while_others_are_told_does_not_wait(self, driver: StoreDriver) -> None:
         self._add_many(driver)

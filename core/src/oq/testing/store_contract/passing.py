@@ -112,7 +112,7 @@ class Passing(ContractFrame):
         full = driver.full("a")
         assert (full.state.status, full.state.phase, full.state.finished_at) == (Status.FAILED, None, at(10))
         assert full.state.failure is not None
-        assert full.state.failure.type == "Expired"
+        assert (full.state.failure.type, full.state.failure.retryable) == ("Expired", False)
         assert (full.state.due_at, full.state.expires_at, full.attempts) == (None, None, ())
         assert [(event.kind, event.failure) for event in reply.events] == [(EventKind.FAILED, full.state.failure)]
         assert driver.claim(now=at(11)).runs == ()
@@ -195,10 +195,11 @@ class Passing(ContractFrame):
         full = driver.full("a")
         assert (full.state.status, full.state.losses) == (Status.FAILED, LOSSES_BEFORE_ALONE + 1)
         assert full.state.failure is not None
-        assert full.state.failure.type == "Poisoned"
+        assert (full.state.failure.type, full.state.failure.retryable) == ("Poisoned", False)
         assert full.state.finished_at == at(10)
         assert kinds(reply) == [(EventKind.FAILED, "a")]
         assert [attempt.outcome for attempt in full.attempts] == [Outcome.LOST] * (LOSSES_BEFORE_ALONE + 1)
+        assert [attempt.failure for attempt in full.attempts] == [None] * LOSSES_BEFORE_ALONE + [full.state.failure]
 
     def test_losses_are_counted_though_runs_between_them_ended_otherwise(self, driver: StoreDriver) -> None:
         driver.add(new_task("a"))

@@ -180,6 +180,15 @@ class Running(ContractFrame):
             attempt(5, 1, Outcome.FAILED, failure=failure("two")),
         )
 
+    def test_a_run_is_not_said_to_be_executed_where_the_one_before_it_was(self, driver: StoreDriver) -> None:
+        driver.add(new_task("a"))
+        run = driver.start("a")
+        driver.send(Finish(seq=run.seq, epoch=1, ending=Retried(failure(), START), now=START, executed_on="gpu-1"))
+        driver.advance()
+        assert driver.start("a").state.executed_on is None
+        driver.take_over()
+        assert [attempt.executed_on for attempt in driver.full("a").attempts] == ["gpu-1", None]
+
     # Late
 
     @over

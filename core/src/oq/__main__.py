@@ -1,0 +1,5 @@
+"""`python -m oq` is `oq`."""
+
+from oq.cli.main import run
+
+run()
