@@ -220,6 +220,9 @@ def test_a_pool_that_is_needed_can_be_the_endpoint_too_if_it_has_a_second_unit()
     lanes = Lanes([lane(needs=("x",), choices=(("x",),), tasks=[Ready(-5, 1)])])
     assert lanes.choose({"x": 1}).choices == []
     assert [choice.units for choice in lanes.choose({"x": 2}).choices] == [("x", "x")]
+    greedy = Lanes([lane(needs=("x", "x"), choices=(("x",),), tasks=[Ready(-5, 1)])])
+    assert greedy.choose({"x": 2}).choices == []
+    assert [choice.units for choice in greedy.choose({"x": 3}).choices] == [("x", "x", "x")]
 
 
 def test_a_lane_whose_endpoints_are_all_gone_waits():

@@ -21,14 +21,17 @@ EXAMPLES = int(os.environ.get("OQ_MACHINE_EXAMPLES", "0"))
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 
+pytestmark = pytest.mark.timeout(3_600 if EXAMPLES else 600)  # a failing example takes minutes to be made small
+
+
 def profile(examples: int) -> settings:
     return settings(
-        max_examples=EXAMPLES or examples, stateful_step_count=40, deadline=None, suppress_health_check=QUIET
+        max_examples=EXAMPLES or examples, stateful_step_count=100, deadline=None, suppress_health_check=QUIET
     )
 
 
 def test_the_memory_store_agrees_with_itself():
-    run_state_machine_as_test(store_machine(lambda _: MemoryStore()), settings=profile(20))
+    run_state_machine_as_test(store_machine(lambda _: MemoryStore()), settings=profile(10))
 
 
 def test_the_lmdb_store_agrees_with_the_memory_store():
@@ -44,7 +47,7 @@ def test_the_lmdb_store_agrees_with_the_memory_store():
         store.close()
         return LmdbStore(store.location, durability="relaxed")
 
-    run_state_machine_as_test(store_machine(open_store, reopen), settings=profile(60))
+    run_state_machine_as_test(store_machine(open_store, reopen), settings=profile(80))
 
 
 class Forgiving(MemoryStore):

@@ -71,7 +71,7 @@ def admit(spec: TaskSpec, registry: Registry, make_id: Callable[[datetime], str]
     try:
         encode(head)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidTask(f"cannot be stored: {error}", "metadata") from None
+        raise InvalidTask(f"cannot be stored: {error}") from None
     return NewTask(head=head, priority=spec.priority, payload=checked.data)
 
 

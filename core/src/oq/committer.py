@@ -59,6 +59,8 @@ class Committer:
         self._urgent: deque[_Item] = deque()
         """Ends and renewals of runs: they free units and must not be lost."""
         self._others: deque[_Item] = deque()
+        self._batch: deque[_Item] = deque()
+        """What the present flush has taken and nobody has answered yet."""
         self._wake = trio.Event()
         self._settled = trio.Event()
         self._settled.set()
@@ -101,12 +103,10 @@ class Committer:
         self._wake.set()
 
     async def wait_settled(self) -> None:
-        """Return when nothing is on its way."""
+        """Return when nothing is on its way, nor a flush about to begin."""
         await trio.lowlevel.checkpoint()
-        while not self._dead and (self._urgent or self._others or not self._settled.is_set()):
-            self.poke()
+        while not self._dead and (self._urgent or self._others or self._wake.is_set() or not self._settled.is_set()):
             await self._settled.wait()
-            await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
         """Take no more ops; `run` returns when those at hand are done."""
@@ -135,71 +135,75 @@ class Committer:
                     return
                 await self._wake.wait()
             self._wake = trio.Event()
-            self._settled = trio.Event()
+            if self._settled.is_set():
+                self._settled = trio.Event()
             await trio.lowlevel.checkpoint()  # whoever is about to add an op does so now
-            batch = self._take()
+            self._take()
             try:
-                replies = await self._flush([item.op for item in batch]) if batch else []
+                replies = await self._flush([item.op for item in self._batch]) if self._batch else []
             except StoreUnavailable as error:
-                self._refuse(batch, error)
+                self._refuse(error)
                 if self._closing:
                     return
                 await self._sit_out(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self.poke()
                 continue
-            except BaseException:
-                self._others.extendleft(reversed(batch))  # to be answered with the rest
-                raise
+            if self.failing:
+                self.poke()  # for the claim, which was left out
             self.failing, pause = None, FIRST_PAUSE
-            self._hand_out(batch, replies)
+            self._hand_out(replies)
 
-    def _take(self) -> list[_Item]:
-        """The next batch: ends of runs first, then the rest, then the claim for which they freed units.
+    def _take(self) -> None:
+        """Fill the next batch: ends of runs first, then the rest, then the claim for which they freed units.
 
         While the disk refuses, ends of runs go alone, since they may find room where all together do not.
         """
-        batch: list[_Item] = []
         weight = 0
         for items in (self._urgent, self._others):
             while items and weight < MAX_BATCH:
                 item = items.popleft()
                 weight += len(item.op.tasks) if isinstance(item.op, AddMany) else 1
-                batch.append(item)
-            if batch and self.failing:
-                return batch
+                self._batch.append(item)
+            if self._batch and self.failing:
+                return
         extra = self._before_flush()
         if extra is not None:
-            batch.append(_Item(*extra))
-        return batch
+            self._batch.append(_Item(*extra))
 
     async def _flush(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
         if self._thread is None:
             return self._store.apply(ops)
         return await self._thread.apply(ops)
 
-    def _hand_out(self, batch: Sequence[_Item], replies: Sequence[Reply]) -> None:
-        for item, reply in zip(batch, replies, strict=True):
+    def _hand_out(self, replies: Sequence[Reply]) -> None:
+        assert len(replies) == len(self._batch), "the store gave another number of replies than it was given ops"
+        for reply in replies:
             if not isinstance(reply, Refused):
                 self._heard(reply)
-            item.done(reply)
+            self._batch.popleft().done(reply)
 
-    def _refuse(self, batch: Sequence[_Item], error: StoreUnavailable) -> None:
-        """Keep the ends of runs for another try, and refuse the rest."""
+    def _refuse(self, error: StoreUnavailable) -> None:
+        """Keep the ends of runs, and the output before them, for another try; and refuse the rest."""
         if self.failing is None:
             log.error("%s; ends of runs are kept and tried again", error)
         self.failing = error
-        kept = [item for item in batch if isinstance(item.op, Finish) and not self._closing]
-        self._urgent.extendleft(reversed(kept))
+        batch, self._batch = self._batch, deque()
+        kept, refused = deque[_Item](), deque[_Item]()
         for item in batch:
-            if item not in kept:
-                item.done(Refused(error=error))
+            may_wait = isinstance(item.op, Finish | AppendChunks) and not self._closing
+            (kept if may_wait else refused).append(item)
+        self._urgent.extendleft(reversed(kept))
+        refused += self._others  # whose turn comes only when ends of runs can be stored
+        self._others.clear()
+        for item in refused:
+            item.done(Refused(error=error))
 
     def _die(self) -> None:
         """Answer whoever still waits; only a defect or the end of the event loop leaves any."""
         self._dead = self._closing = True
         self._settled.set()
-        for items in (self._urgent, self._others):
+        for items in (self._batch, self._urgent, self._others):
             while items:
                 items.popleft().done(Refused(error=QueueClosed()))
 

@@ -29,7 +29,7 @@ class EventKind(StrEnum):
     """Its result and output are gone, because their time had passed."""
 
 
-class Event(Struct, frozen=True, kw_only=True):
+class Event(Struct, frozen=True, gc=False, kw_only=True):
     """One thing that happened to one task; a msgspec struct because every transition makes one."""
 
     kind: EventKind

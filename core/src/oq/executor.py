@@ -19,7 +19,7 @@ SUMMARY_LENGTH = 200
 """Characters; the most that is kept of a task's summary."""
 
 
-class Chunk(Struct, frozen=True, kw_only=True):
+class Chunk(Struct, frozen=True, gc=False, kw_only=True):
     """A piece of streamed output; a msgspec struct, because models emit them by the thousand."""
 
     text: str = ""

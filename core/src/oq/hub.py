@@ -83,10 +83,11 @@ class Subscription:
             if self._closed:
                 raise StopAsyncIteration
             await self._lot.park()
+        event = self._events.popleft()
         self._taken += 1
         if self._taken % EVENTS_A_TURN == 0:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return self._events.popleft()
+        return event
 
     def receive_nowait(self) -> list[Event]:
         """The events at hand, at once."""

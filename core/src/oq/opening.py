@@ -15,7 +15,7 @@ from oq.config import Settings
 from oq.errors import InvalidSettings, StoreInUse
 from oq.executor import Executor
 from oq.plugins import Plugins, load_plugins
-from oq.queue import Queue
+from oq.queue import LAST_WORDS, Queue
 from oq.registry import Registry
 from oq.store.base import Store
 
@@ -59,26 +59,28 @@ async def open_queue(
         store, owned = location, False
     try:
         count = _lock(store, count, if_run_elsewhere)
-        queue = Queue(
-            store,
-            registry,
-            workers=count,
-            executor_limits=settings.scheduler.limits,
-            default_retry=settings.retry,
-            default_timeout=settings.scheduler.timeout,
-            grace=settings.scheduler.grace,
-            clock=clock,
-            inline_commits=bool(inline_commits),
-            chance=chance or random.Random(),  # noqa: S311  # jitter needs no secrets
-        )
         body_error: BaseException | None = None
         try:
+            queue = Queue(
+                store,
+                registry,
+                workers=count,
+                executor_limits=settings.scheduler.limits,
+                default_retry=settings.retry,
+                default_timeout=settings.scheduler.timeout,
+                grace=settings.scheduler.grace,
+                clock=clock,
+                inline_commits=bool(inline_commits),
+                chance=chance or random.Random(),  # noqa: S311  # jitter needs no secrets
+            )
             async with registry.opened(), queue.opened():
                 try:
                     if count and start:
                         await queue.start()
                     yield queue
                     await queue.stop()
+                    with trio.move_on_after(LAST_WORDS):
+                        await queue.finish_callbacks()
                 except BaseException as error:  # noqa: BLE001  # raised again below, where no nursery wraps it in a group
                     body_error = error
                 with trio.CancelScope(shield=True):

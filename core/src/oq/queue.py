@@ -17,7 +17,15 @@ from oq.admission import admit, admit_all
 from oq.clock import Clock
 from oq.codec import decode, decode_as, encode
 from oq.committer import Committer
-from oq.errors import AmbiguousId, InvalidTask, OqError, QueueClosed, TaskNotFound, VersionConflict
+from oq.errors import (
+    AmbiguousId,
+    DamagedRecord,
+    InvalidQuery,
+    InvalidTask,
+    QueueClosed,
+    TaskNotFound,
+    VersionConflict,
+)
 from oq.functions import Functions
 from oq.handle import TaskHandle
 from oq.hub import DEFAULT_CAPACITY, EVERYTHING, EventFilter, Hub, Subscription
@@ -26,7 +34,7 @@ from oq.query import Page, QueueSettings, TaskFilter
 from oq.registry import Registry
 from oq.retry import RetryPolicy
 from oq.runner import RunDefaults, Runner
-from oq.scheduler import Scheduler, new_worker_name
+from oq.scheduler import LONGEST_SLEEP, Scheduler, new_worker_name
 from oq.stats import Stats, add_up
 from oq.store.base import (
     EVERY_QUEUE,
@@ -113,6 +121,9 @@ class Queue:
         self._nursery: trio.Nursery | None = None
         self._running = False
         self._closed = False
+        self._callbacks = 0
+        """How many callbacks are under way."""
+        self._callback_ended = trio.lowlevel.ParkingLot()
 
     # Handing in
 
@@ -172,9 +183,12 @@ class Queue:
         """The newest tasks that fit, without payload, result and attempts.
 
         Pass the page's `cursor` to get the next one. A page may hold fewer than `limit` and still not be the last.
+        Raises InvalidQuery for a limit below 1.
         """
         await trio.lowlevel.checkpoint()
         self._check_open()
+        if limit < 1:
+            raise InvalidQuery("the limit of a page must be 1 or more")
         page = self._store.page(wanted, cursor, limit)
         paused = self._paused_queues()
         return Page(items=tuple(_view(record, paused) for record in page.items), cursor=page.cursor)
@@ -201,8 +215,10 @@ class Queue:
     ) -> AbstractContextManager[Subscription]:
         """Get events within the block: `with queue.subscribe() as events: async for event in events: …`.
 
-        They are those of this process's commits. At most `capacity` events wait; `events.missed` counts the others.
+        They are those of this process's commits. At most `capacity` events wait; `events.missed` counts the others. The
+        iteration ends when the queue closes.
         """
+        self._check_open()
         return self._hub.subscribe(wanted, capacity)
 
     # Waiting
@@ -225,12 +241,14 @@ class Queue:
 
         Tasks that are scheduled, paused, or blocked by those, and tasks whose executor is missing, do not count.
         """
-        await trio.lowlevel.checkpoint()
         with self._hub.subscribe(capacity=1) as events:
             while True:
-                self._check_open()
+                await self._runner.wait_none_running()
                 await self._committer.wait_settled()
-                if self._scheduler.is_idle and not (await self.stats()).tasks.by_phase[Phase.RETRYING]:
+                self._check_open()
+                if not self._scheduler.is_idle:
+                    continue
+                if not (self._running and self._some_wait_for_an_attempt()):
                     return
                 events.receive_nowait()
                 await anext(events, None)
@@ -240,7 +258,7 @@ class Queue:
         """The task's output from its first chunk to its end: `async with queue.stream(id) as chunks: async for …`.
 
         Any number may read; each sees every chunk in order, whenever it comes. A task that runs again announces that
-        by a `StreamRestarted`. Raises TaskNotFound.
+        by a `StreamRestarted`. Raises TaskNotFound, or QueueClosed when the queue closes before the end.
         """
         async with aclosing(self._streams.read(task_id)) as chunks:
             yield chunks
@@ -269,16 +287,21 @@ class Queue:
 
     async def pause(self, queue: str | None = None) -> None:
         """Start nothing of this queue (None: of any) until it is resumed. What runs goes on; the pause is stored."""
-        await self._change_queue(queue or EVERY_QUEUE, paused=True)
+        await self._change_queue(EVERY_QUEUE if queue is None else queue, paused=True)
 
     async def resume(self, queue: str | None = None) -> None:
         """Undo `pause`. Resuming all queues does not resume those that were paused by name."""
-        await self._change_queue(queue or EVERY_QUEUE, paused=False)
+        await self._change_queue(EVERY_QUEUE if queue is None else queue, paused=False)
 
     async def set_limit(self, queue: str, limit: int | None) -> None:
-        """Let at most `limit` tasks of a queue run at once; None for no limit of its own. Stored."""
-        if limit is not None and limit < 1:
-            raise InvalidTask("must be 1 or more; use pause to start nothing", "limit")
+        """Let at most `limit` tasks of a queue run at once; None for no limit of its own. Stored.
+
+        Raises InvalidTask for what is no such limit.
+        """
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise InvalidTask("must be a whole number, 1 or more; use pause to start nothing", "limit")
+        if queue == EVERY_QUEUE:
+            raise InvalidTask(f"{EVERY_QUEUE!r} stands for all queues, whose limit is the number of workers", "queue")
         await self._change_queue(queue, limit=limit)
 
     # Running
@@ -315,6 +338,12 @@ class Queue:
         if patience.cancelled_caught:
             log.error("the store takes no commits; runs whose end it does not know will run again")
 
+    async def finish_callbacks(self) -> None:
+        """Return when no callback is under way."""
+        await trio.lowlevel.checkpoint()
+        while self._callbacks:
+            await self._callback_ended.park()
+
     def run_by(self) -> str | None:
         """Who runs this queue's tasks, in words; None when nobody does."""
         return self._store.runner()
@@ -348,6 +377,7 @@ class Queue:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Let the parts run for the length of the block; `oq.open_queue` does this."""
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             await nursery.start(self._committer.run)
@@ -361,37 +391,51 @@ class Queue:
                     nursery.start_soon(self._scheduler.run)
                     nursery.start_soon(self._scheduler.renew)
                 yield
+            except Exception as error:  # noqa: BLE001  # re-raised below, where no nursery wraps it in a group
+                failure = error
             finally:
                 self._closed = True
+                self._streams.end()
                 self._hub.close()
                 self._committer.close()
                 nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _listen(self) -> None:
-        """Hear of changes that other processes make, until cancelled."""
+        """Hear of changes that other processes make, until cancelled; late, from a shared store that cannot tell."""
         descriptor = self._store.changes_fileno()
-        if descriptor is None:
+        if descriptor is None and self._store.exclusive:
             return
         while True:
-            await trio.lowlevel.wait_readable(descriptor)
+            if descriptor is None:
+                await trio.sleep(LONGEST_SLEEP)
+            else:
+                await trio.lowlevel.wait_readable(descriptor)
             self._store.drain_changes()
             self._scheduler.look_around()
             for seq, epoch in self._store.stops():
                 self._runner.end_over(seq, epoch)
             self._hub.touch_all()
             for task_id in self._hub.awaited():
-                record = self._store.get(task_id)
-                if record is not None and record.state.status.final:
-                    self._hub.became_final(task_id)
+                self._call_if_final(task_id)
 
     def _call_at_final(self, task_id: str, on_final: OnFinal) -> None:
         self._hub.call_at_final(task_id, lambda: self._spawn_callback(task_id, on_final))
-        record = self._store.get(task_id)
+        self._call_if_final(task_id)
+
+    def _call_if_final(self, task_id: str) -> None:
+        try:
+            record = self._store.get(task_id)
+        except DamagedRecord as error:
+            log.warning("whether task %s is final cannot be told: %s", task_id, error)
+            return
         if record is not None and record.state.status.final:
             self._hub.became_final(task_id)
 
     def _spawn_callback(self, task_id: str, on_final: OnFinal) -> None:
         if self._nursery is not None and not self._closed:
+            self._callbacks += 1
             self._nursery.start_soon(self._callback, task_id, on_final)
 
     async def _callback(self, task_id: str, on_final: OnFinal) -> None:
@@ -401,6 +445,9 @@ class Queue:
                 await answer
         except Exception:  # a callback's failure is its own
             log.exception("the callback of task %s failed", task_id)
+        finally:
+            self._callbacks -= 1
+            self._callback_ended.unpark_all()
 
     async def _move(self, task_id: str, op: Op[Moved]) -> Task:
         self._check_open()
@@ -425,6 +472,9 @@ class Queue:
             self._scheduler.look_around()
             return
 
+    def _some_wait_for_an_attempt(self) -> bool:
+        return any(count.phase is Phase.RETRYING and count.number for count in self._store.counts())
+
     def _paused_queues(self) -> set[str]:
         return {
             name for name, value in self._store.values(QUEUES).items() if decode_as(value.data, QueueSettings).paused
@@ -437,14 +487,14 @@ class Queue:
         """The payload as its class where the executor is known, else as builtins."""
         try:
             return self.executors.decode_payload(executor, action, data)
-        except OqError:
+        except Exception:  # noqa: BLE001  # it is not known here, or its class raises whatever
             return decode(data)
 
     def _result(self, executor: str, action: str, data: bytes) -> Any:
         """The result as its type where the executor is known, else as builtins."""
         try:
             return decode_as(data, self.executors.action(executor, action).result)
-        except (OqError, msgspec.DecodeError, TypeError):
+        except Exception:  # noqa: BLE001  # likewise
             return decode(data)
 
     def _check_open(self) -> None:

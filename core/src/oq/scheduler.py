@@ -143,7 +143,8 @@ class Scheduler:
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs, nothing is about to start, and nothing that is ready could."""
-        return not (self._runner.running or self._claim_in_flight or self._may_start)
+        about_to_start = self._claiming and self._may_start
+        return not (self._runner.running or self._claim_in_flight or about_to_start)
 
     # Called by the committer
 
@@ -182,12 +183,17 @@ class Scheduler:
             self._may_start = True
             self._committer.poke()
         self._more = claimed.more
+        if claimed.set_aside:
+            self.look()
         for run in claimed.runs:
             for unit in run.units:
                 self._pools[unit].used += 1
             if runs_alone(run.state):
                 self._alone = run
-            self._runner.start(run)
+            if self._claiming:
+                self._runner.start(run)
+            else:
+                self._runner.decline(run)  # claiming was stopped while the claim was on its way
 
     def heard(self, reply: Reply) -> None:
         """Take note of what became ready, of new timers, and of followers left to tell."""
@@ -224,31 +230,39 @@ class Scheduler:
         }
         pools = {EVERYTHING: self.workers}
         offers: list[Offer] = []
-        for queue, executor, lane in sorted(self._lanes):
-            wanted = self._lane_pools(executor, lane)
-            if wanted is None:
+        for lane in sorted(self._lanes):
+            try:
+                offered = self._offer(lane)
+            except Exception:  # whatever an executor does when asked for its pools
+                log.exception("executor %r cannot say what tasks of lane %r need, so they wait", lane[1], lane[2])
                 continue
-            pools[f"queue:{queue}"] = self._queue_limit(queue)
-            pools[f"executor:{executor}"] = self._executor_limits.get(executor, UNLIMITED)
-            pools |= self._own_pools(executor)
-            needs = (EVERYTHING, f"queue:{queue}", f"executor:{executor}", *wanted.needs)
-            offers.append(Offer(queue=queue, executor=executor, lane=lane, needs=needs, choices=wanted.choices))
+            if offered is not None:
+                offer, units = offered
+                offers.append(offer)
+                pools |= units
         self._offers = tuple(offers)
         for name, capacity in pools.items():
             self._pools.setdefault(name, Pool(capacity)).capacity = capacity
         for name in [name for name, pool in self._pools.items() if name not in pools and not pool.used]:
             del self._pools[name]
 
-    def _lane_pools(self, executor_name: str, lane: str) -> LanePools | None:
-        """What a task of this lane needs; None when nobody here can run it."""
-        if executor_name not in self._registry:
+    def _offer(self, lane: Lane) -> tuple[Offer, dict[str, int]] | None:
+        """The offer of a lane and the pools that go with it; None when nobody here can run its tasks."""
+        queue, name, own_lane = lane
+        if name not in self._registry:
             return None
-        executor = self._registry.get(executor_name)
-        return executor.lane_pools(lane) if isinstance(executor, HasPools) else LanePools()
-
-    def _own_pools(self, executor_name: str) -> dict[str, int]:
-        executor = self._registry.get(executor_name)
-        return dict(executor.pools()) if isinstance(executor, HasPools) else {}
+        executor = self._registry.get(name)
+        wanted: LanePools | None = LanePools()
+        units: dict[str, int] = {}
+        if isinstance(executor, HasPools):
+            wanted = executor.lane_pools(own_lane)
+            units = {pool: int(number) for pool, number in executor.pools().items() if pool != EVERYTHING}
+        if wanted is None:
+            return None
+        units[f"queue:{queue}"] = self._queue_limit(queue)
+        units[f"executor:{name}"] = self._executor_limits.get(name, UNLIMITED)
+        needs = (EVERYTHING, f"queue:{queue}", f"executor:{name}", *wanted.needs)
+        return Offer(queue=queue, executor=name, lane=own_lane, needs=needs, choices=wanted.choices), units
 
     def _queue_limit(self, queue: str) -> int:
         settings = self._queues.get(queue)
@@ -273,8 +287,10 @@ class Scheduler:
 
     async def _advance(self, now: datetime) -> None:
         replied = trio.Event()
+        refused = False
 
         def done(reply: Reply) -> None:
+            nonlocal refused
             if isinstance(reply, Advanced):
                 self._next_at = reply.next_at
                 self._advance_wanted = self._advance_wanted or reply.more
@@ -282,13 +298,13 @@ class Scheduler:
                     self._stale = True
                     self.look()
             else:
-                self._advance_wanted = True
+                self._advance_wanted = refused = True
             replied.set()
 
         self._may_start = True  # let the claim go along for what becomes ready
         self._committer.post(Advance(now=now), done)
         await replied.wait()
-        if self._committer.failing:
+        if refused:
             await trio.sleep(PAUSE_AFTER_FAILURE)
 
     async def renew(self) -> None:

@@ -12,11 +12,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import trio
 from attrs import define, field
+from msgspec import DecodeError, Raw
 from msgspec.structs import replace
 
-from oq.codec import decode_block, encode
+from oq.codec import decode_as, decode_block, encode
 from oq.committer import Committer
-from oq.errors import TaskNotFound
+from oq.errors import QueueClosed, TaskNotFound
 from oq.executor import Chunk
 from oq.hub import Hub
 from oq.store.base import AppendChunks, Block, Refused, Reply, Store
@@ -45,43 +46,46 @@ class Output:
     next_index: int = 0
     tail: list[Chunk] = field(factory=list)
     """Chunks not known to be in the store, in order."""
-    _posted: int = 0
-    """How many chunks of the tail are on their way to it."""
+    _new: list[Raw] = field(factory=list)
+    """Those of them that are not on their way to it, as they are stored."""
     _new_bytes: int = 0
-    """The size of the others."""
+    """The size of these."""
     _unkept_bytes: int = 0
     _room: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     over: bool = False
     """Whether the store takes no more of it, since the run's epoch ended."""
 
     async def emit(self, chunk: Chunk) -> None:
-        """Add a chunk; waits while too much is on its way to the store."""
+        """Add a chunk; waits while too much is on its way to the store. Raises what `encode` does, or TypeError."""
         await trio.lowlevel.checkpoint()
         while self._unkept_bytes > MOST_UNKEPT_BYTES and not self.over:
             await self._room.park()
         if self.over:
             return
-        self.tail.append(replace(chunk, epoch=self.epoch, index=self.next_index))
+        data = encode(replace(chunk, epoch=self.epoch, index=self.next_index))
+        try:
+            self.tail.append(decode_as(data, Chunk))  # just what those get who read it from the store later on
+        except DecodeError as error:
+            raise TypeError(f"not a chunk: {error}") from None
+        self._new.append(Raw(data))
         self.next_index += 1
-        size = len(chunk.text) + CHUNK_OVERHEAD + (0 if chunk.data is None else len(encode(chunk.data)))
+        size = len(data) + CHUNK_OVERHEAD
         self._new_bytes += size
         self._unkept_bytes += size
         self._streams.emitted(self, full=self._new_bytes >= BLOCK_BYTES)
 
     def take_block(self) -> Block | None:
         """What has not been sent to the store, as a block; None when there is nothing."""
-        chunks = self.tail[self._posted :]
-        if not chunks or self.over:
+        if not self._new or self.over:
             return None
-        self._posted = len(self.tail)
+        taken, self._new = self._new, []
         self._new_bytes = 0
-        return Block(first=chunks[0].index, count=len(chunks), data=encode(chunks))
+        return Block(first=self.next_index - len(taken), count=len(taken), data=encode(taken))
 
     def kept(self, count: int) -> None:
         """The store has the first `count` chunks of the tail."""
         del self.tail[:count]
-        self._posted -= count
-        if self._posted == 0:
+        if len(self.tail) == len(self._new):
             self._unkept_bytes = self._new_bytes
         self._room.unpark_all()
 
@@ -103,13 +107,22 @@ class Streams:
         self._committer = committer
         self._hub = hub
         self._outputs: dict[int, Output] = {}
+        self._closed = False
         self._young: set[Output] = set()
         """Outputs with chunks that wait for their block to be sent."""
         self._work = trio.Event()
 
+    def end(self) -> None:
+        """The queue closes: whoever reads gets QueueClosed once woken."""
+        self._closed = True
+
     def open(self, task_id: str, seq: int, epoch: int) -> Output:
         """The output of a run that begins to emit."""
-        output = self._outputs[seq] = Output(task_id, seq, epoch, self)
+        output = Output(task_id, seq, epoch, self)
+        if (
+            seq not in self._outputs or self._outputs[seq].epoch < epoch
+        ):  # a stopped run may still emit beside a new one
+            self._outputs[seq] = output
         return output
 
     def close(self, output: Output) -> None:
@@ -162,12 +175,15 @@ class Streams:
     async def read(self, task_id: str) -> AsyncGenerator[Chunk | StreamRestarted, None]:
         """A task's output from the first chunk of its last run on, until the task is final.
 
-        A new run, which begins from the start, is announced. Raises TaskNotFound.
+        A new run, which begins from the start, is announced. Raises TaskNotFound, or QueueClosed when the queue closes
+        before the end.
         """
         epoch, index = 0, 0
         with self._hub.watch(task_id) as watch:
             while True:
                 seen = watch.version
+                if self._closed:
+                    raise QueueClosed
                 record = self._store.get(task_id)
                 if record is None:
                     raise TaskNotFound(task_id)
@@ -180,6 +196,7 @@ class Streams:
                     index = chunk.index + 1
                     yield chunk
                 if chunks:
+                    await trio.lowlevel.checkpoint()  # a long replay lets others run
                     continue
                 if record.state.status.final:
                     return

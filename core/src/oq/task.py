@@ -187,7 +187,7 @@ OMITTED: Final = Omitted.OMITTED
 """Stands for a payload or result that a list or an event leaves out; `Queue.get` has it."""
 
 
-class TaskHead(Struct, frozen=True, array_like=True, kw_only=True):
+class TaskHead(Struct, frozen=True, gc=False, array_like=True, kw_only=True):
     """What never changes after submit, but for the payload. Stored as an array: append fields, never reorder them."""
 
     id: str
@@ -213,7 +213,7 @@ class TaskHead(Struct, frozen=True, array_like=True, kw_only=True):
     group: str | None = None
 
 
-class TaskState(Struct, frozen=True, array_like=True, kw_only=True):
+class TaskState(Struct, frozen=True, gc=False, array_like=True, kw_only=True):
     """What changes with every transition. Stored as an array: append fields, never reorder them."""
 
     status: Status
@@ -249,12 +249,14 @@ class TaskState(Struct, frozen=True, array_like=True, kw_only=True):
 
     @property
     def wakes_at(self) -> datetime | None:
-        """The next moment at which something is to be done with the task, unless it moves before."""
-        if self.status is Status.PENDING:
-            if self.due_at is None or self.expires_at is None:
-                return self.due_at or self.expires_at
-            return min(self.due_at, self.expires_at)
-        return self.lease_until if self.status is Status.RUNNING else self.drop_at
+        """The next moment at which something is to be done with the task, unless it moves before.
+
+        Each of the four moments is None wherever it has no meaning.
+        """
+        due_at, expires_at = self.due_at, self.expires_at
+        if due_at is None:
+            return expires_at or self.lease_until or self.drop_at
+        return due_at if expires_at is None or due_at < expires_at else expires_at
 
 
 @frozen(kw_only=True, repr=False)

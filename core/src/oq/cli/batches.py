@@ -7,11 +7,15 @@ from pathlib import Path
 
 import click
 
-from oq.batch import parse_batch
+from oq.admission import admit
+from oq.batch import Check, parse_batch
 from oq.cli.session import Session, session_options
 from oq.cli.submitting import submit_all
+from oq.clock import wall_clock
 from oq.config import read_text
-from oq.errors import InvalidTask
+from oq.errors import InvalidTask, Problem
+from oq.functions import Functions
+from oq.registry import Registry
 
 
 @click.command("batch")
@@ -25,11 +29,32 @@ def batch(session: Session, file: str, *, sync: bool) -> None:
     `action` and `payload`; and any of priority, id, scheduled_at, tags, timeout and so on. The whole file is checked
     before anything is stored.
     """
+    name = "standard input" if file == "-" else file
     try:
-        text = sys.stdin.read() if file == "-" else read_text(Path(file))
+        text = _standard_input() if file == "-" else read_text(Path(file))
     except ValueError as error:
         raise InvalidTask(str(error), "--file") from None
-    specs = parse_batch(text)
-    if not specs:
-        session.note("the file holds no tasks")
-    submit_all(session, specs, wait=sync)
+    try:
+        specs = parse_batch(text, _check(session))
+    except InvalidTask as error:
+        raise InvalidTask([Problem(problem.path or name, problem.message) for problem in error.problems]) from None
+    if specs:
+        submit_all(session, specs, wait=sync)
+        return
+    session.note(f"{name} holds no tasks")
+    if session.as_json:
+        session.emit([])
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _check(session: Session) -> Check:
+    """What tells whether a task could be submitted here."""
+    registry = Registry([*session.plugins.executors(session.settings), Functions()])
+    now = wall_clock()
+    return lambda spec: admit(spec, registry, lambda _: "not-stored", now)

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from oq.cli.rendering import number_of
 from oq.cli.session import BROKEN, TASK_UNSUCCESSFUL, Session, session_options
 from oq.config import Settings
 from oq.errors import OqError
@@ -36,7 +37,7 @@ def check(session: Session) -> None:
     for problem in problems:
         session.say(problem)
     if problems:
-        session.note(f"{session.location}: {len(problems)} problems")
+        session.note(f"{session.location}: {number_of(len(problems), 'problem')}")
         raise click.exceptions.Exit(TASK_UNSUCCESSFUL)
     session.say(f"{session.location} is sound")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--tag", metavar="TAG", help="Only tasks with this tag.")
 @click.option("--priority", type=PRIORITY, help="Only tasks of this priority.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most.")
-@click.option("--cursor", type=int, help="Go on where the page before ended.")
+@click.option("--cursor", type=click.IntRange(0, 2**63 - 1), metavar="N", help="Go on where the page before ended.")
 @session_options
 def list_tasks(
     session: Session,
@@ -100,14 +100,17 @@ def status(session: Session, task_id: str | None) -> None:
         return
     rows = [
         ("queue", session.location),
-        ("run by", runner or "nobody; `oq run` starts tasks"),
+        ("run by", runner or f"nobody; {session.command('run')} starts tasks"),
         ("size", f"{stats.store_bytes / 2**20:.1f} MiB"),
         ("paused", ", ".join("all queues" if name == "*" else name for name in stats.paused)),
     ]
     tasks = stats.tasks
     waiting = ", ".join(f"{number} {phase}" for phase, number in tasks.by_phase.items() if number)
     for state, number in tasks.by_status.items():
-        rows.append((str(state), f"{number}  ({waiting})" if state is Status.PENDING and waiting else str(number)))
+        more = waiting if state is Status.PENDING else ""
+        if state is Status.RUNNING and number and runner is None:
+            more = "their process is gone; the next one runs them again"
+        rows.append((str(state), f"{number}  ({more})" if more else str(number)))
     if len(stats.queues) > 1:
         for name, each in stats.queues.items():
             numbers_of = ", ".join(f"{number} {state}" for state, number in each.by_status.items() if number)
@@ -140,6 +143,7 @@ def plugins(session: Session) -> None:
         session.say(f"  {executor.name}  {executor.description}")
         if executor.actions:
             session.say(columns([(f"    {name}", summary) for name, summary in executor.actions.items()]))
-    missing = [name for name in ("script", "ollama", "openai", "http") if name not in {e.name for e in executors}]
+    there = {info.name for info in infos}
+    missing = [name for name in ("script", "ollama", "openai", "http") if name not in there]
     if missing:
         session.say(f"not installed: {', '.join(missing)} (pip install {' '.join(f'oq-{name}' for name in missing)})")

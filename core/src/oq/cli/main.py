@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from oq._version import __version__
+from oq.cli.rendering import harmless
 from oq.cli.session import BAD_INPUT, BROKEN, INTERRUPTED, Session, session_options
-from oq.errors import CallerError, InvalidSettings, OqError
+from oq.errors import CallerError, InvalidSettings, OqError, PluginError
 from oq.hookspecs import CliCommand
 
 if TYPE_CHECKING:
@@ -28,35 +31,42 @@ BUILT_IN = (
     CliCommand(path=("check",), summary="Look for damage in the store.", load="oq.cli.checking:check"),
 )
 
+_OWN = {command.path: command for command in BUILT_IN}
+
+_PACKAGES = {
+    "chat": "oq-ollama",
+    "generate": "oq-ollama",
+    "embed": "oq-ollama",
+    "ollama": "oq-ollama",
+    "openai": "oq-openai",
+    "script": "oq-script",
+    "http": "oq-http",
+}
+"""Which of oq's own packages brings a kind of task; a name that is not here may be anybody's, so none is advised."""
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used."""
 
-    def __init__(self, path: tuple[str, ...] = (), **options: object) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]  # click's own options, passed on
+    def __init__(self, path: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init__(**options)
         self._path = path
-
-    def _commands(self, ctx: click.Context) -> Mapping[str, CliCommand]:
-        session = cast("Session", ctx.obj or Session())
-        known = {command.path: command for command in BUILT_IN} | session.plugins.cli_commands()
-        depth = len(self._path)
-        return {
-            path[depth]: command
-            for path, command in sorted(known.items())
-            if len(path) == depth + 1 and path[:depth] == self._path
-        }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._commands(ctx))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command = self._commands(ctx).get(cmd_name)
+        path = (*self._path, cmd_name)
+        command = _OWN.get(path) or self._commands(ctx).get(cmd_name)  # our own work whatever is wrong with plugins
         if command is None:
             return None
         if not command.load:
-            return LazyGroup(command.path, name=cmd_name, help=command.summary)
+            return _group(command, path)
         module, _, attribute = command.load.partition(":")
-        return cast("click.Command", getattr(import_module(module), attribute))
+        try:
+            return cast("click.Command", getattr(import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"the command 'oq {' '.join(path)}' cannot be loaded: {error}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summaries without importing the commands."""
@@ -70,11 +80,39 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError:
             if self._path == ("submit",) and args and not args[0].startswith("-"):
-                known = ", ".join(self._commands(ctx))
-                ctx.fail(
-                    f"no installed package brings 'submit {args[0]}' (there are: {known}); try pip install oq-{args[0]}"
-                )
+                self._fail_to_submit(ctx, args[0])
             raise
+
+    def _commands(self, ctx: click.Context) -> Mapping[str, CliCommand]:
+        brought = ctx.ensure_object(Session).plugins.cli_commands()
+        for path in _OWN.keys() & brought.keys():
+            raise PluginError(f"{brought[path].load} wants to be the command 'oq {' '.join(path)}', which is oq's own")
+        depth = len(self._path)
+        return {
+            path[depth]: command
+            for path, command in sorted((_OWN | brought).items())
+            if len(path) == depth + 1 and path[:depth] == self._path
+        }
+
+    def _fail_to_submit(self, ctx: click.Context, kind: str) -> None:
+        """End with what to do to submit tasks of this kind."""
+        known = ", ".join(self._commands(ctx))
+        package = _PACKAGES.get(kind)
+        if package is None:
+            ctx.fail(f"no installed package brings 'submit {kind}' (there are: {known})")
+        infos = ctx.ensure_object(Session).plugins.infos()
+        if any(info.distribution == package and not info.enabled for info in infos):
+            ctx.fail(f"'submit {kind}' comes from {package}, which is disabled by OQ_DISABLED_PLUGINS or the settings")
+        ctx.fail(f"'submit {kind}' comes from {package}, which is not installed; try pip install {package}")
+
+
+def _group(command: CliCommand, path: tuple[str, ...]) -> click.Command:
+    """The group that holds the commands below `path`; it takes the options that every command has."""
+
+    @session_options
+    def nothing(session: Session) -> None: ...
+
+    return click.command(name=path[-1], cls=LazyGroup, path=path, help=command.summary)(nothing)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -86,27 +124,45 @@ def main(session: Session) -> None:
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has no ✓ is no reason to fail
     session = Session()
     try:
         code = main.main(arguments, prog_name="oq", obj=session, standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        code = INTERRUPTED
-    except OqError as error:
-        code = BAD_INPUT if isinstance(error, CallerError) and not isinstance(error, InvalidSettings) else BROKEN
-        _show(error, session)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has enough; Python would complain at exit
-        code = 0
-    except Exception as error:  # the last stop: no traceback reaches a user who did not ask for it
-        if session.debug:
-            raise
-        click.echo(f"oq: {type(error).__name__}: {error} (this is a defect; --debug shows where)", err=True)
-        code = BROKEN
+    except BaseException as error:  # noqa: BLE001  # the last stop: no traceback reaches a user who did not ask for it
+        code = _end(_cause(error), session)
     sys.exit(code)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error, or of those that came together in a group the one that says most; trio wraps each in groups."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [_cause(inner) for inner in error.exceptions]
+    return min(causes, key=lambda cause: (not isinstance(cause, KeyboardInterrupt), not isinstance(cause, OqError)))
+
+
+def _end(error: BaseException, session: Session) -> int:
+    """Say what went wrong; gives the exit code."""
+    match error:
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            click.echo("interrupted", err=True)
+            return INTERRUPTED
+        case OqError():
+            _show(error, session)
+            return BAD_INPUT if isinstance(error, CallerError) and not isinstance(error, InvalidSettings) else BROKEN
+        case BrokenPipeError():  # whoever read our output has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain when it writes what is left
+            return 0
+        case Exception() if not session.debug:
+            click.echo(f"oq: {type(error).__name__}: {error} (this is a defect; --debug shows where)", err=True)
+            return BROKEN
+        case _:
+            raise error
 
 
 def _show(error: OqError, session: Session) -> None:
@@ -116,4 +172,4 @@ def _show(error: OqError, session: Session) -> None:
         traceback.print_exception(error)
     problems = cast("_WithProblems", error).problems if hasattr(error, "problems") else [error]
     for problem in problems:
-        click.echo(f"oq: {problem}", err=True)
+        click.echo(f"oq: {harmless(str(problem))}", err=True)

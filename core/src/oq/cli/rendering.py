@@ -76,6 +76,11 @@ def first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
 
 
+def number_of(count: int, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def when(moment: datetime | None, now: datetime | None = None) -> str:
     """A moment relative to now, for people."""
     if moment is None:
@@ -96,7 +101,7 @@ def task_table(tasks: Iterable[Task]) -> Table:
     table.add_column("STATUS", no_wrap=True, min_width=9)
     table.add_column("PRIORITY", no_wrap=True, min_width=8)
     table.add_column("WHEN", no_wrap=True, min_width=10)
-    table.add_column("WHAT", no_wrap=True, overflow="ellipsis")
+    table.add_column("WHAT")  # the one that gives way; `no_wrap` is the text's, as a column's would let it be cut bare
     for task in tasks:
         moment = task.finished_at or task.started_at or task.due_at or task.submitted_at
         about = summary_of(task)
@@ -107,7 +112,7 @@ def task_table(tasks: Iterable[Task]) -> Table:
             Text(standing(task), style=_COLOURS[task.status]),
             Text(task.priority.name.lower()),
             Text(when(moment)),
-            Text(harmless(about).replace("\n", " ").expandtabs(1)),
+            Text(" ".join(harmless(about).split()), no_wrap=True, overflow="ellipsis"),
         )
     return table
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import click
 import trio
 
-from oq.cli.rendering import first_line, when
+from oq.cli.rendering import first_line, harmless, number_of, when
 from oq.cli.session import INTERRUPTED, Session, session_options
+from oq.cli.stopping import StopRequests, stop_requests
 from oq.durations import show_duration
 from oq.events import Event, EventKind
 from oq.task import Priority
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds; lets the committer's thread have the interpreter soon while tasks keep it busy."""
+
+_LAST_LINES = 1.0
+"""Seconds to print what happened last, where the terminal is slow."""
 
 _SHOWN = frozenset(EventKind) - {EventKind.READY, EventKind.DROPPED}
 
@@ -46,51 +48,48 @@ def run(session: Session, workers: int | None, *, until_idle: bool, quiet: bool)
 
 async def _run(session: Session, workers: int, until_idle: bool, quiet: bool) -> bool:
     """Run the queue; gives whether it was told twice to stop."""
-    told_twice = False
-    async with session.open(workers) as queue, trio.open_nursery() as nursery:
-        session.note(f"running {session.location} with {workers} workers; Ctrl-C stops")
-        if not quiet:
-            await nursery.start(_print_events, session, queue)
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            with trio.CancelScope() as working:
+    async with stop_requests() as stop, trio.open_nursery() as printing:
+        async with session.open(workers) as queue:
+            session.note(f"running {session.location} with {number_of(workers, 'worker')}; Ctrl-C stops")
+            if not quiet:
+                await printing.start(_print_events, session, queue)
+            with stop.until(1):
                 if until_idle:
-                    nursery.start_soon(_cancel_when_idle, queue, working)
-                await anext(signals)
-            if not working.cancelled_caught:
-                session.note("finishing what runs; once more to give it back at once")
-                with trio.CancelScope() as patience:
-                    nursery.start_soon(_cancel_at_signal, signals, patience)
-                    await queue.stop()
-                told_twice = patience.cancelled_caught
-                await queue.stop(grace=0)
-        nursery.cancel_scope.cancel()
-    return told_twice
+                    await queue.wait_idle()
+                else:
+                    await trio.sleep_forever()
+            if stop.count:
+                await stop_gently(session, queue, stop, "finishing {}; once more to give back at once")
+        printing.cancel_scope.deadline = trio.current_time() + _LAST_LINES
+    return stop.count > 1
 
 
-async def _cancel_when_idle(queue: Queue, scope: trio.CancelScope) -> None:
-    await queue.wait_idle()
-    scope.cancel()
-
-
-async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    await anext(signals)
-    scope.cancel()
+async def stop_gently(session: Session, queue: Queue, stop: StopRequests, notice: str) -> None:
+    """Start nothing more; let what runs finish, within the grace or until the next signal; give back what is left."""
+    running = (await queue.stats()).busy
+    if running:
+        session.note(notice.format(number_of(running, "task")))
+        with stop.until(stop.count + 1), trio.move_on_after(session.settings.scheduler.grace):
+            await queue.drain()
+    left = (await queue.stats()).busy
+    await queue.stop(grace=0)
+    if left:
+        session.note(f"gave back {number_of(left, 'task')}; what was begun does not count as an attempt")
 
 
 async def _print_events(
     session: Session, queue: Queue, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Print what happens, a line each, until cancelled."""
+    """Print what happens, a line each, until the queue is closed."""
     with queue.subscribe() as events:
         task_status.started()
         missed = 0
-        async for event in events:
-            if event.kind not in _SHOWN:
-                continue
+        async for first in events:
+            happened = [event for event in (first, *events.receive_nowait()) if event.kind in _SHOWN]
             if session.as_json:
-                session.emit_line(event)
+                await session.write("".join(session.line(event) for event in happened))
             else:
-                session.say(_line(event))
+                await session.write("".join(f"{harmless(_line(event))}\n" for event in happened))
             if events.missed > missed:
                 session.note(f"({events.missed - missed} events were not shown: too many at once)")
                 missed = events.missed

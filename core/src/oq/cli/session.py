@@ -114,7 +114,9 @@ class Session:
         except PermissionError as error:
             raise StoreFormat(self.location, f"{error.strerror}: {error.filename}") from None
         except OSError:
-            raise StoreFormat(self.location, "there is no queue; `oq submit` makes one, --queue names another") from None
+            raise StoreFormat(
+                self.location, "there is no queue; `oq submit` makes one, --queue names another"
+            ) from None
 
     def client(self, body: Callable[[Queue], Awaitable[T]]) -> T:
         """Run `body` with the queue opened only to look and to submit."""
@@ -160,7 +162,7 @@ class Session:
             raise StoreFormat(self.location, "it is a file, and a queue is a directory; --queue names another")
 
 
-def _write(text: str, err: bool) -> None:  # noqa: FBT001  # called by trio
+def _write(text: str, err: bool) -> None:
     """Write past Python's buffers, whose locks would keep the program from ending while the terminal takes nothing."""
     stream = sys.stderr if err else sys.stdout
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import update_wrapper
@@ -12,14 +12,14 @@ import attrs
 import click
 from attrs import frozen
 
-from oq.cli.rendering import finished_line, summary_of
+from oq.cli.rendering import summary_of
 from oq.cli.session import TASK_UNSUCCESSFUL, Session, session_options
-from oq.codec import parse_moment, task_as_dict, to_json
+from oq.codec import parse_moment, task_as_dict
 from oq.durations import parse_duration
+from oq.errors import InvalidTask, Problem
 from oq.task import Priority, Status, Task, TaskSpec
 
 if TYPE_CHECKING:
-    from oq.handle import TaskHandle
     from oq.queue import Queue
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +37,7 @@ class Parsed(click.ParamType[Any]):
             return value
         try:
             return self._parse(value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             self.fail(str(error), param, ctx)
 
 
@@ -84,8 +84,16 @@ class SubmitOptions:
             changes["queue"] = self.in_queue
         if self.attempts is not None:
             changes["retry"] = attrs.evolve(self.session.settings.retry, max_attempts=self.attempts)
-        submit_all(self.session, [attrs.evolve(spec, **changes)], wait=self.wait or self.stream, stream=self.stream)
+        specs = [attrs.evolve(spec, **changes)]
+        try:
+            submit_all(self.session, specs, wait=self.wait or self.stream, stream=self.stream)
+        except InvalidTask as error:
+            command = click.get_current_context().command
+            raise InvalidTask([_in_options(problem, command) for problem in error.problems]) from None
 
+
+_OPTION_OF = {"queue": "in_queue", "tags": "tag"}
+"""The parameters of fields that have another name than their option."""
 
 _TASK_OPTIONS = (
     click.option("--priority", type=PRIORITY, default="normal", show_default=True, help="low, normal, high, critical."),
@@ -121,12 +129,12 @@ def submit_options(command: F) -> F:
 
 def submit_all(session: Session, specs: Sequence[TaskSpec], *, wait: bool, stream: bool = False) -> None:
     """Store the tasks, all or none; then report them, or wait and show their results."""
-    import trio
-
     if not wait:
-        _report(session, session.client(lambda queue: _store(queue, specs)))
+        _report(session, *session.client(lambda queue: _store(queue, specs)))
         return
-    tasks = trio.run(_store_and_wait, session, specs, stream)
+    from oq.cli.waiting import submit_and_wait
+
+    tasks = submit_and_wait(session, specs, stream=stream)
     if any(task.status is not Status.COMPLETED for task in tasks):
         raise click.exceptions.Exit(TASK_UNSUCCESSFUL)
 
@@ -136,9 +144,8 @@ async def _store(queue: Queue, specs: Sequence[TaskSpec]) -> tuple[list[tuple[Ta
     return [(await handle.refresh(), handle.duplicate) for handle in handles], queue.run_by()
 
 
-def _report(session: Session, stored: tuple[list[tuple[Task, bool]], str | None]) -> None:
+def _report(session: Session, tasks: Sequence[tuple[Task, bool]], runner: str | None) -> None:
     """Say what was stored, and who will run it."""
-    tasks, runner = stored
     if session.as_json:
         shown = [task_as_dict(task) | {"duplicate": duplicate} for task, duplicate in tasks]
         session.emit(shown[0] if len(shown) == 1 else shown)
@@ -147,59 +154,14 @@ def _report(session: Session, stored: tuple[list[tuple[Task, bool]], str | None]
         known = "already there: " if duplicate else ""
         session.say(f"{known}{task.id}  {summary_of(task)}")
     if runner is None:
-        where = f" --queue {session.queue}" if session.queue else ""
-        session.note(f"stored; nobody runs this queue now, so start `oq{where} run`")
+        session.note(f"stored; nobody runs this queue now, so start {session.command('run')}")
 
 
-async def _store_and_wait(session: Session, specs: Sequence[TaskSpec], stream: bool) -> list[Task]:
-    """Store the tasks and wait until they are final, running the queue here unless another process does."""
-    import trio
-
-    finals: dict[str, Task] = {}
-
-    async def follow(handle: TaskHandle) -> None:
-        if stream:
-            await _print_stream(session, handle)
-        finals[handle.id] = task = await handle.wait()
-        if not stream:
-            session.say(finished_line(task))
-
-    async with session.open_to_wait() as queue:
-        handles = await queue.submit_many(specs)
-        async with trio.open_nursery() as nursery:
-            for handle in handles:
-                nursery.start_soon(follow, handle)
-        await queue.stop(grace=0)
-    tasks = [finals[handle.id] for handle in handles]
-    _show_results(session, tasks, streamed=stream)
-    return tasks
-
-
-async def _print_stream(session: Session, handle: TaskHandle) -> None:
-    async with handle.stream() as chunks:
-        async for chunk in chunks:
-            if session.as_json:
-                session.emit_line(chunk)
-            else:
-                click.echo(chunk.text, nl=False, err=getattr(chunk, "kind", "") == "stderr")
-                sys.stdout.flush()
-
-
-def _show_results(session: Session, tasks: Sequence[Task], *, streamed: bool) -> None:
-    if session.as_json:
-        shown = [task_as_dict(task) for task in tasks]
-        if streamed:
-            session.emit_line(shown[0])
-        else:
-            session.emit(shown[0] if len(shown) == 1 else shown)
-    elif len(tasks) == 1:
-        [task] = tasks
-        if streamed:
-            session.note(finished_line(task))
-        elif task.result is not None:
-            session.say(task.result if isinstance(task.result, str) else to_json(task.result, pretty=True))
-    else:
-        counts = ", ".join(
-            f"{number} {status}" for status in Status if (number := sum(t.status is status for t in tasks))
-        )
-        session.say(f"{len(tasks)} tasks: {counts}")
+def _in_options(problem: Problem, command: click.Command) -> Problem:
+    """The same problem, with the path as the option that was given."""
+    field = problem.path.removeprefix("tasks[0].").removeprefix("payload.")
+    name, rest = re.fullmatch(r"(\w*)(.*)", field, re.DOTALL).groups()  # type: ignore[union-attr]  # it fits every text
+    for parameter in command.params:
+        if parameter.name in (name, _OPTION_OF.get(name)) and isinstance(parameter, click.Option):
+            return Problem(max(parameter.opts, key=len) + rest.replace(".", " ", 1), problem.message)
+    return Problem(field, problem.message)

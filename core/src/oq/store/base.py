@@ -27,7 +27,7 @@ EVERY_QUEUE = "*"
 """The key in `QUEUES` whose pause holds for all queues."""
 
 
-class Reply(Struct, frozen=True, kw_only=True):
+class Reply(Struct, frozen=True, gc=False, kw_only=True):
     """What became of one op."""
 
     events: tuple[Event, ...] = ()
@@ -44,11 +44,11 @@ class Refused(Reply, frozen=True, kw_only=True):
 R_co = TypeVar("R_co", bound=Reply, covariant=True)
 
 
-class Op(Struct, Generic[R_co], frozen=True, kw_only=True):
+class Op(Struct, Generic[R_co], frozen=True, gc=False, kw_only=True):
     """One atomic change; the type parameter is the reply it gets unless it is refused."""
 
 
-class NewTask(Struct, frozen=True, kw_only=True):
+class NewTask(Struct, frozen=True, gc=False, kw_only=True):
     """A checked task on its way into a store."""
 
     head: TaskHead
@@ -56,7 +56,7 @@ class NewTask(Struct, frozen=True, kw_only=True):
     payload: bytes
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class Entry(Struct, frozen=True, gc=False, kw_only=True):
     """Where a submitted task is."""
 
     task_id: str
@@ -86,7 +86,7 @@ class AddMany(Op[Added], frozen=True, kw_only=True):
     """Tells one submission from another under the same idempotency key."""
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class Run(Struct, frozen=True, gc=False, kw_only=True):
     """A task that was just claimed, with all that is needed to run it."""
 
     seq: int
@@ -102,6 +102,8 @@ class Claimed(Reply, frozen=True, kw_only=True):
     more: bool
     """Whether ready tasks were left that another claim could take once units are free."""
     lanes_version: int
+    set_aside: int = 0
+    """How many damaged tasks were met and set aside; as many others could be claimed at once."""
 
 
 class Claim(Op[Claimed], frozen=True, kw_only=True):
@@ -127,19 +129,19 @@ class Claim(Op[Claimed], frozen=True, kw_only=True):
     """When a run not renewed counts as lost; None in a store that one process at a time runs."""
 
 
-class Succeeded(Struct, frozen=True):
+class Succeeded(Struct, frozen=True, gc=False):
     """The run gave a result (encoded), or None."""
 
     result: bytes | None
 
 
-class Failed(Struct, frozen=True):
+class Failed(Struct, frozen=True, gc=False):
     """The task is over without a result."""
 
     failure: Failure
 
 
-class Retried(Struct, frozen=True):
+class Retried(Struct, frozen=True, gc=False):
     """The attempt failed; the next one is due at `due_at`."""
 
     failure: Failure
@@ -148,7 +150,7 @@ class Retried(Struct, frozen=True):
     """Whether the attempt counts against the retry policy."""
 
 
-class Released(Struct, frozen=True):
+class Released(Struct, frozen=True, gc=False):
     """The run is given back as if it had not been."""
 
 
@@ -156,7 +158,7 @@ Ending = Succeeded | Failed | Retried | Released
 """How a run ended, as its runner tells the store."""
 
 
-class Block(Struct, frozen=True, kw_only=True):
+class Block(Struct, frozen=True, gc=False, kw_only=True):
     """Several chunks of one run's output, encoded together."""
 
     first: int
@@ -290,7 +292,7 @@ class Value(Struct, frozen=True):
     version: int
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, gc=False, kw_only=True):
     """A task as a list shows it."""
 
     seq: int
@@ -298,7 +300,7 @@ class Record(Struct, frozen=True, kw_only=True):
     state: TaskState
 
 
-class FullRecord(Struct, frozen=True, kw_only=True):
+class FullRecord(Struct, frozen=True, gc=False, kw_only=True):
     """A task with everything but its output, read at one moment."""
 
     seq: int

@@ -58,7 +58,7 @@ from oq.testing.arbitrary import (
     values,
 )
 from oq.testing.audit import listed
-from oq.testing.builders import PLENTY, at, block, claim, failure, new_task
+from oq.testing.builders import PLENTY, at, block, claim, failure
 
 
 def store_machine(
@@ -110,6 +110,8 @@ class _StoreMachine(RuleBasedStateMachine):
         """Every (seq, epoch) that was claimed; most are over."""
         self.going: list[tuple[int, int]] = []
         """Those that go on, as of the last look."""
+        self.ready: set[tuple[str, str, str]] = set()
+        """Lanes with a ready task, as of the last look."""
         self.chunks: Counter[tuple[int, int]] = Counter()
         """How many chunks each run put out."""
         self.held: list[Op[Any]] = []
@@ -131,15 +133,16 @@ class _StoreMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(data=st.data(), count=st.integers(1, 4), idempotency=seldom, again=seldom)
-    def add(self, data: st.DataObject, count: int, idempotency: bool, again: bool) -> None:
+    @rule(data=st.data(), count=st.integers(1, 4), again=seldom)
+    def add(self, data: st.DataObject, count: int, again: bool) -> None:
         """Add a few tasks, seldom with an id or a parent that cannot be, seldom twice."""
         tasks = [data.draw(new_tasks(self.ids[-8:], self._fresh("t"), self.clock)) for _ in range(count)]
         self._add(AddMany(tasks=tuple(tasks), now=at(self.clock)), again=again)
-        if idempotency:
-            key, digest = data.draw(st.sampled_from([("once", "this"), ("once", "that"), ("twice", "this")]))
-            more = new_task(self._fresh("t"), lane="x", submitted_at=at(self.clock))
-            self._add(AddMany(tasks=(more,), now=at(self.clock), idempotency=key, digest=digest), again=again)
+
+    @rule(data=st.data(), key=st.sampled_from(["once", "twice"]), digest=st.sampled_from(["this", "this", "that"]))
+    def add_idempotently(self, data: st.DataObject, key: str, digest: str) -> None:
+        task = data.draw(new_tasks(self.ids[-8:], self._fresh("t"), self.clock))
+        self._add(AddMany(tasks=(task,), now=at(self.clock), idempotency=key, digest=digest), again=False)
 
     @rule(data=st.data(), count=st.integers(2, 6))
     def add_workflow(self, data: st.DataObject, count: int) -> None:
@@ -174,11 +177,13 @@ class _StoreMachine(RuleBasedStateMachine):
         fields = {"worker": worker, "free": free, "limit": limit, "idle": idle, "lease_until": lease_until}
         self._claim(*offers, again=again, **fields)
 
+    @precondition(lambda self: self.ready)
     @rule(limit=st.integers(1, 4))
     def claim_the_best(self, limit: int) -> None:
         """Claim from every lane with units to spare."""
         self._claim(*EVERY_LANE, limit=limit)
 
+    @precondition(lambda self: self.ready)
     @rule(limit=st.integers(1, 4), lease=seconds)
     def lease_the_best(self, limit: int, lease: int) -> None:
         self._claim(*EVERY_LANE, limit=limit, lease_until=at(self.clock + lease))
@@ -201,8 +206,8 @@ class _StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def finish_late(self, data: st.DataObject) -> None:
-        """End a run that is mostly over already, seldom one that never was."""
-        seq, epoch = data.draw(st.sampled_from(self.runs))
+        """End a run that is mostly over already, or was cancelled and is to stop; seldom one that never was."""
+        seq, epoch = data.draw(st.sampled_from([*self.runs, *self.reference.stops() * 3]))
         epoch += data.draw(seldom)
         ending = data.draw(endings(self.clock))
         self._later_or_now(data, Finish(seq=seq, epoch=epoch, ending=ending, now=at(self.clock)))
@@ -249,10 +254,9 @@ class _StoreMachine(RuleBasedStateMachine):
         self._later_or_now(data, Advance(now=at(self.clock), limit=limit))
 
     @precondition(lambda self: self.going)
-    @rule(data=st.data(), unlikely=sometimes)
-    def take_over(self, data: st.DataObject, unlikely: bool) -> None:
-        if unlikely:
-            self._later_or_now(data, TakeOver(now=at(self.clock)))
+    @rule(data=st.data())
+    def take_over(self, data: st.DataObject) -> None:
+        self._later_or_now(data, TakeOver(now=at(self.clock)))
 
     @rule(data=st.data())
     def put_value(self, data: st.DataObject) -> None:
@@ -266,6 +270,7 @@ class _StoreMachine(RuleBasedStateMachine):
         self.store = self.open_again(self.store)
         self.lane_sets.clear()
 
+    @precondition(lambda self: self.ready)
     @rule(unlikely=sometimes)
     def claim_everything_and_give_it_back(self, unlikely: bool) -> None:
         """Show in which order the lanes would give their tasks."""
@@ -286,8 +291,8 @@ class _StoreMachine(RuleBasedStateMachine):
         for namespace in (QUEUES, "things"):
             assert theirs.values(namespace) == mine.values(namespace), "values"
         version, lanes = theirs.lanes()
-        ready = {(r.head.queue, r.head.executor, r.head.lane) for r in records if r.state.phase is Phase.READY}
-        assert lanes >= ready, "lanes"
+        self.ready = {(r.head.queue, r.head.executor, r.head.lane) for r in records if r.state.phase is Phase.READY}
+        assert lanes >= self.ready, "lanes"
         assert self.lane_sets.setdefault(version, lanes) == lanes, "versions of lanes"
 
     @invariant()

@@ -27,6 +27,7 @@ from oq.store.lmdb.layout import (
     STATUS_KEY,
     VALUES,
     CountRow,
+    text_key,
     timer_key,
 )
 from oq.task import Phase, TaskHead, TaskState
@@ -124,7 +125,7 @@ class _Check:
         result = self._txn.get(key, db=self._environment.tables[b"results"])
         if (result is not None) != (state.result_size is not None):
             yield f"{name} says that its result has {state.result_size} bytes, and it has {result and len(result)}"
-        self._expect(b"ids", head.id.encode(), key)
+        self._expect(b"ids", text_key(head.id), key)
         self._expect(b"status", STATUS_KEY.pack(STATUS_CODE[state.status], seq), b"")
         if state.phase is Phase.READY:
             lane = (head.queue, head.executor, head.lane)
@@ -136,7 +137,7 @@ class _Check:
         if state.wakes_at is not None:
             self._expect(b"timers", timer_key(state.wakes_at, seq), b"")
         if head.unique_key is not None and not state.status.final:
-            self._expect(b"unique", head.unique_key.encode(), key)
+            self._expect(b"unique", text_key(head.unique_key), key)
         self._counts.setdefault(head.queue, CountRow()).add(state, 1)
 
     def _expect(self, table: bytes, key: bytes, value: bytes) -> None:

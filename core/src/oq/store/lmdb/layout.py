@@ -7,9 +7,11 @@ checksum over its key and body; LMDB has none of its own. Index entries carry no
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from struct import Struct as Packing
 from typing import Any, Final, Generic, TypeVar
 
@@ -79,24 +81,39 @@ def moment_of(key: bytes) -> datetime:
     return _EPOCH + timedelta(microseconds=PAIR.unpack(key)[0] - _MOMENT_OFFSET)
 
 
-_VERSION: Final = b"\x01"
-_CHECKSUM = Packing(">I")
-_BODY: Final = 5
+LONGEST_KEY: Final = 511
+"""Bytes; LMDB's limit. An empty key is none either."""
+
+
+def text_key(text: str) -> bytes:
+    """A key for any text: its bytes, or their hash where there are none or too many."""
+    key = text.encode()
+    return key if 0 < len(key) <= LONGEST_KEY else b"\xff" + sha256(key).digest()  # \xff begins no text
+
+
+_VERSION: Final = 1
+_HEADER = Packing(">BI")
+"""Version and checksum."""
+_BODY: Final = _HEADER.size
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def seal(key: bytes, body: bytes) -> bytes:
     """A record: version, checksum, body."""
-    return _VERSION + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(key))) + body
+    return _HEADER.pack(_VERSION, zlib.crc32(body, zlib.crc32(key))) + body
 
 
 def unseal(table: str, key: bytes, record: bytes) -> bytes:
     """The body of a record; raises DamagedRecord."""
-    if len(record) < _BODY or record[:1] != _VERSION:
-        raise DamagedRecord(table, name_of(key), "it is not of a known version")
     body = record[_BODY:]
-    if _CHECKSUM.unpack_from(record, 1)[0] != zlib.crc32(body, zlib.crc32(key)):
+    try:
+        version, checksum = _HEADER.unpack_from(record)
+    except struct.error:
+        raise DamagedRecord(table, name_of(key), "it is too short") from None
+    if version != _VERSION:
+        raise DamagedRecord(table, name_of(key), f"it is of version {version}, not {_VERSION}")
+    if checksum != zlib.crc32(body, zlib.crc32(key)):
         raise DamagedRecord(table, name_of(key), "its checksum is wrong")
     return body
 
@@ -118,7 +135,7 @@ class Sealed(Generic[T]):
 
     def dump(self, key: bytes, value: T) -> bytes:
         body = _encode(value)
-        return _VERSION + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(key))) + body
+        return _HEADER.pack(_VERSION, zlib.crc32(body, zlib.crc32(key))) + body
 
     def load(self, key: bytes, record: bytes) -> T:
         """The value of a record; raises DamagedRecord."""
@@ -128,7 +145,7 @@ class Sealed(Generic[T]):
             raise DamagedRecord(self.table, name_of(key), str(error)) from None
 
 
-class Unit(Struct, frozen=True, array_like=True):
+class Unit(Struct, frozen=True, gc=False, array_like=True):
     """One task of a worker's last claim."""
 
     seq: int

@@ -65,6 +65,7 @@ from oq.store.lmdb.layout import (
     LastClaim,
     Unit,
     moment_of,
+    text_key,
 )
 from oq.store.lmdb.writer import Writer
 from oq.store.transitions import RELEASED_AT_ONCE
@@ -105,7 +106,7 @@ def apply_op(writer: Writer, op: Op[Reply]) -> Reply:
 
 def _add_many(writer: Writer, op: AddMany) -> Reply:
     if op.idempotency is not None:
-        before = writer.load(b"idempotent", IDEMPOTENT, op.idempotency.encode())
+        before = writer.load(b"idempotent", IDEMPOTENT, text_key(op.idempotency))
         if before is not None and before.digest != op.digest:
             raise IdempotencyConflict(op.idempotency)
         if before is not None:
@@ -125,7 +126,7 @@ def _add_many(writer: Writer, op: AddMany) -> Reply:
         writer.add(added)
         events = [event_of(EventKind.SUBMITTED, op.now, seq, new.head, state) for new, seq, state in added]
     if op.idempotency is not None:
-        key = op.idempotency.encode()
+        key = text_key(op.idempotency)
         writer.put(writer.table(b"idempotent"), key, IDEMPOTENT.dump(key, Idempotent(op.digest, given)))
     return Added(entries=given, events=tuple(events))
 
@@ -178,7 +179,7 @@ def _add_one(writer: Writer, new: NewTask, seq: int, now: datetime) -> list[Even
 
 
 def _claim(writer: Writer, op: Claim) -> Claimed:
-    worker_key = op.worker.encode()
+    worker_key = text_key(op.worker)
     last = writer.load(b"claims", CLAIMS, worker_key)
     if last is not None and last.token == op.token:
         return Claimed(runs=_runs_again(writer, last), more=True, lanes_version=writer.cache.lanes_version)
@@ -187,42 +188,35 @@ def _claim(writer: Writer, op: Claim) -> Claimed:
     def heads(offer: Offer) -> Iterator[Ready]:
         return writer.ready_in((offer.queue, offer.executor, offer.lane))
 
-    while True:
-        chosen = choose(offers, heads, op.free, op.limit, idle=op.idle)
-        found = [_look_up(writer, choice) for choice in chosen.choices]
-        whole = [task for task in found if task is not None]
-        if len(whole) == len(found):
-            break  # otherwise damaged ones were set aside, and others take their place
-    runs: list[Run] = []
-    for choice, (head, before, payload) in zip(chosen.choices, whole, strict=True):
-        seq = choice.ready.seq
-        state = transitions.claimed(head.id, before, op.worker, op.lease_until, op.now)
-        writer.move(seq, head, before, state)
-        runs.append(Run(seq=seq, head=head, state=state, payload=payload, units=choice.units))
+    chosen = choose(offers, heads, op.free, op.limit, idle=op.idle)
+    runs = [run for choice in chosen.choices if (run := _start(writer, choice, op)) is not None]
     if runs:
         units = tuple(Unit(run.seq, run.state.epoch, run.units) for run in runs)
         writer.put(writer.table(b"claims"), worker_key, CLAIMS.dump(worker_key, LastClaim(op.token, units)))
     return Claimed(
         runs=tuple(runs),
         more=chosen.more,
+        set_aside=len(chosen.choices) - len(runs),
         lanes_version=writer.cache.lanes_version,
         events=tuple(event_of(EventKind.STARTED, op.now, run.seq, run.head, run.state) for run in runs),
     )
 
 
-def _look_up(writer: Writer, choice: Choice) -> tuple[TaskHead, TaskState, bytes] | None:
-    """The chosen task; None when it is damaged, and it is set aside."""
-    seq, offer = choice.ready.seq, choice.offer
+def _start(writer: Writer, choice: Choice, op: Claim) -> Run | None:
+    """Claim the chosen task; None when it is damaged, and it is set aside."""
+    (minus_priority, seq, _), offer = choice.ready, choice.offer
     try:
-        head, state, payload = writer.head(seq), writer.state(seq), writer.payload(seq)
+        head, before, payload = writer.head(seq), writer.state(seq), writer.payload(seq)
     except DamagedRecord as error:
         damage = error
     else:
-        if state.phase is Phase.READY and state.priority == -choice.ready.minus_priority:
-            return head, state, payload
-        damage = DamagedRecord("ready", f"#{seq}", f"the task is {state.phase or state.status}")
+        if before.phase is Phase.READY and before.priority == -minus_priority:
+            state = transitions.claimed(head.id, before, op.worker, op.lease_until, op.now)
+            writer.move(seq, head, before, state)
+            return Run(seq=seq, head=head, state=state, payload=payload, units=choice.units)
+        damage = DamagedRecord("ready", f"#{seq}", f"the task is {before.phase or before.status}")
     lane = writer.cache.lanes[offer.queue, offer.executor, offer.lane]
-    writer.set_aside(READY_KEY.pack(lane, 255 + choice.ready.minus_priority, seq), offer.queue, damage)
+    writer.set_aside(READY_KEY.pack(lane, 255 + minus_priority, seq), offer.queue, damage)
     return None
 
 
@@ -253,6 +247,8 @@ def _finish(writer: Writer, op: Finish) -> Reply:
         writer.keep_attempt(op.seq, before, after, outcome, op.now)
     writer.move(op.seq, head, before, after)
     event = event_of(transitions.event_kind_of(op.ending), op.now, op.seq, head, after)
+    if not writer.cache.follower_edges:
+        return Finished(events=(event,))
     told, unsettled = _tell_followers(writer, op.now)
     return Finished(events=(event, *told), unsettled=unsettled)
 
@@ -342,8 +338,10 @@ def _due(writer: Writer, now: datetime, limit: int) -> list[int]:
 
 
 def _wake(writer: Writer, seq: int, now: datetime) -> list[Event]:
-    """Do what the task's moment asks for."""
+    """Do what the task's moment asks for, unless something earlier in the same op has done it."""
     head, before = writer.head(seq), writer.state(seq)
+    if before.wakes_at is None or before.wakes_at > now:
+        return []
     if before.status is Status.RUNNING:
         return _lose(writer, seq, head, before, now)
     if before.status.final:
@@ -379,7 +377,7 @@ def _take_over(writer: Writer, op: TakeOver) -> TookOver:
 
 
 def _put_value(writer: Writer, op: PutValue) -> Stored:
-    key = f"{op.namespace}\0{op.key}".encode()
+    key = text_key(f"{op.namespace}\0{op.key}")
     stored = writer.load(b"values", VALUES, key)
     version = stored.version if stored else 0
     if op.expect is not None and op.expect != version:

@@ -25,6 +25,7 @@ from oq.store.lmdb.layout import (
     STATUS_KEY,
     VALUES,
     CountRow,
+    text_key,
 )
 
 SCANNED_PER_PAGE = 2_000
@@ -33,7 +34,7 @@ SCANNED_PER_PAGE = 2_000
 
 def find(environment: Environment, txn: Txn, task_id: str) -> bytes | None:
     """The key of a task's records."""
-    found: bytes | None = txn.get(task_id.encode(), db=environment.tables[b"ids"])
+    found: bytes | None = txn.get(text_key(task_id), db=environment.tables[b"ids"])
     return found
 
 
@@ -132,7 +133,7 @@ def stops(environment: Environment, txn: Txn) -> list[tuple[int, int]]:
 
 
 def value(environment: Environment, txn: Txn, namespace: str, key: str) -> Value | None:
-    place = f"{namespace}\0{key}".encode()
+    place = text_key(f"{namespace}\0{key}")
     record = txn.get(place, db=environment.tables[b"values"])
     return None if record is None else VALUES.load(place, record)
 

@@ -43,6 +43,7 @@ from oq.store.lmdb.layout import (
     KeptBlock,
     Sealed,
     T,
+    text_key,
     timer_key,
 )
 from oq.task import Outcome, Phase, Status, TaskHead, TaskState
@@ -135,7 +136,7 @@ class Writer:
 
     def find(self, task_id: str) -> int | None:
         """The sequence number of a task."""
-        key = self.txn.get(task_id.encode(), db=self._ids)
+        key = self.txn.get(text_key(task_id), db=self._ids)
         return None if key is None else SEQ.unpack(key)[0]
 
     def known(self, task_id: str) -> tuple[int, TaskHead, TaskState]:
@@ -177,14 +178,14 @@ class Writer:
             heads.append((key, HEADS.dump(key, head)))
             payloads.append((key, layout.seal(key, new.payload)))
             states.append((key, STATES.dump(key, state)))
-            ids.append((head.id.encode(), key))
+            ids.append((text_key(head.id), key))
             status.append((STATUS_KEY.pack(STATUS_CODE[state.status], seq), b""))
             if state.phase is Phase.READY:
                 ready.append((self.ready_key(seq, head, state), b""))
             if state.wakes_at is not None:
                 timers.append((timer_key(state.wakes_at, seq), b""))
             if head.unique_key is not None and not state.status.final:
-                unique.append((head.unique_key.encode(), key))
+                unique.append((text_key(head.unique_key), key))
             self._count_row(head.queue).add(state, 1)
         for table, items, append in (
             (self._heads, heads, True),
@@ -216,11 +217,12 @@ class Writer:
             self.delete(self._ready, self.ready_key(seq, head, before))
         if after.phase is Phase.READY:
             self.put(self._ready, self.ready_key(seq, head, after), ALONE if transitions.runs_alone(after) else b"")
-        if before.wakes_at != after.wakes_at:
-            if before.wakes_at is not None:
-                self.delete(self._timers, timer_key(before.wakes_at, seq))
-            if after.wakes_at is not None:
-                self.put(self._timers, timer_key(after.wakes_at, seq), b"")
+        woke_at, wakes_at = before.wakes_at, after.wakes_at
+        if woke_at != wakes_at:
+            if woke_at is not None:
+                self.delete(self._timers, timer_key(woke_at, seq))
+            if wakes_at is not None:
+                self.put(self._timers, timer_key(wakes_at, seq), b"")
         if after.status is Status.RUNNING:
             self.cache.running[seq] = head, after
         else:
@@ -278,7 +280,7 @@ class Writer:
 
     def holder(self, unique_key: str | None) -> Entry | None:
         """The task that holds the key, as long as it is not final."""
-        key = None if unique_key is None else self.txn.get(unique_key.encode(), db=self._unique)
+        key = None if unique_key is None else self.txn.get(text_key(unique_key), db=self._unique)
         if key is None:
             return None
         seq = SEQ.unpack(key)[0]
@@ -286,9 +288,9 @@ class Writer:
 
     def _hold_unique_key(self, seq: int, unique_key: str, after: TaskState) -> None:
         if not after.status.final:
-            self.put(self._unique, unique_key.encode(), SEQ.pack(seq))
-        elif self.txn.get(unique_key.encode(), db=self._unique) == SEQ.pack(seq):
-            self.delete(self._unique, unique_key.encode())
+            self.put(self._unique, text_key(unique_key), SEQ.pack(seq))
+        elif self.txn.get(text_key(unique_key), db=self._unique) == SEQ.pack(seq):
+            self.delete(self._unique, text_key(unique_key))
 
     # Lanes
 

@@ -353,8 +353,16 @@ class Claiming(ContractFrame):
         driver.add(new_task("a"))
         driver.lose("a", LOSSES_BEFORE_ALONE)
         driver.add(new_task("b"), new_task("c", lane="other"))
-        reply = driver.claim(offer(), offer("other"))
-        assert (task_ids(reply.runs), reply.more) == (["a"], True)
+        assert task_ids(driver.claim(offer(), offer("other")).runs) == ["a"]
+
+    @pytest.mark.parametrize("left", [None, "lane", "other", "full"])
+    def test_a_task_taken_alone_tells_whether_others_were_left(self, driver: StoreDriver, left: str | None) -> None:
+        driver.add(new_task("a"))
+        driver.lose("a", LOSSES_BEFORE_ALONE)
+        if left is not None:
+            driver.add(new_task("b", lane=left, priority=HIGH if left == "full" else LOW))
+        reply = driver.claim(offer(), offer("other"), offer("full", needs=("gpu",)))
+        assert (task_ids(reply.runs), reply.more) == (["a"], left is not None)
 
     def test_nothing_ranked_lower_passes_a_task_that_waits_to_run_alone(self, driver: StoreDriver) -> None:
         driver.add(new_task("a"))

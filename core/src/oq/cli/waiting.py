@@ -1,0 +1,171 @@
+"""Waits for tasks: hands them in, runs the queue where nobody else does, and gives back what runs when told to stop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+import trio
+from attrs import define, field
+
+from oq.cli.rendering import finished_line, harmless, number_of
+from oq.cli.running import stop_gently
+from oq.cli.session import INTERRUPTED, Session
+from oq.cli.stopping import stop_requests
+from oq.codec import task_as_dict, to_json
+from oq.streams import StreamRestarted
+from oq.task import Status, Task, TaskSpec
+
+if TYPE_CHECKING:
+    from oq.queue import Queue
+
+_FOLLOWERS = 50
+"""How many tasks are watched at once, since each change by another process is looked into for every one of them."""
+
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at whether the process that runs the queue still does."""
+
+
+def submit_and_wait(session: Session, specs: Sequence[TaskSpec], *, stream: bool) -> list[Task]:
+    """Store the tasks, wait until they are final, and show their results; gives them in the order of `specs`.
+
+    Ends the command when a signal comes before that.
+    """
+    waiting = _Waiting(session, specs, stream)
+    trio.run(waiting.run)
+    if not waiting.over:
+        raise click.exceptions.Exit(INTERRUPTED)
+    return waiting.tasks
+
+
+@define
+class _Waiting:
+    """One wait, which may outlive the process that runs the queue."""
+
+    session: Session
+    specs: Sequence[TaskSpec]
+    stream: bool
+    ids: list[str] | None = None
+    """None as long as nothing is stored."""
+    finals: dict[str, Task] = field(factory=dict)
+    _printed: tuple[int, int] = (0, -1)
+    """Epoch and index of the last chunk that was printed."""
+
+    @property
+    def over(self) -> bool:
+        return self.ids is not None and all(task_id in self.finals for task_id in self.ids)
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [self.finals[task_id] for task_id in self.ids or ()]
+
+    async def run(self) -> None:
+        """Wait until all is over or a signal comes."""
+        async with stop_requests() as stop:
+            while True:  # once for each process that runs the queue meanwhile
+                async with self.session.open_or_watch() as queue:
+                    with stop.until(1):
+                        await self._follow_all(queue)
+                    if self.over:
+                        self._show_results()
+                        await stop_gently(self.session, queue, stop, "finishing {} besides; Ctrl-C gives back at once")
+                        return
+                    if stop.count:
+                        runs_here = queue.is_running
+                        await queue.stop(grace=0)
+                        await self._say_how_to_go_on(queue, runs_here=runs_here)
+                        return
+
+    async def _follow_all(self, queue: Queue) -> None:
+        """Return when all tasks are final, or when nobody runs the queue any more."""
+        if self.ids is None:
+            self.ids = [handle.id for handle in await queue.submit_many(self.specs)]
+        left = iter([task_id for task_id in dict.fromkeys(self.ids) if task_id not in self.finals])
+        async with trio.open_nursery() as nursery:
+            if not queue.is_running:
+                self.session.note(f"{queue.run_by() or 'another process'} runs this queue; waiting for it")
+                nursery.start_soon(_cancel_when_nobody_runs, queue, nursery.cancel_scope)
+            async with trio.open_nursery() as followers:
+                for _ in range(_FOLLOWERS):
+                    followers.start_soon(self._follow, queue, left)
+            nursery.cancel_scope.cancel()
+
+    async def _follow(self, queue: Queue, left: Iterator[str]) -> None:
+        for task_id in left:
+            if self.stream:
+                await self._print_stream(queue, task_id)
+            self.finals[task_id] = task = await queue.wait(task_id)
+            if not self.stream:
+                self.session.say(finished_line(task))
+
+    async def _print_stream(self, queue: Queue, task_id: str) -> None:
+        """Print the task's output as it comes, but for what was printed before the queue was opened anew."""
+        async with queue.stream(task_id) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, StreamRestarted) or (chunk.epoch, chunk.index) <= self._printed:
+                    continue
+                if 0 < self._printed[0] < chunk.epoch:
+                    self.session.note("\noq: the task runs again; its output begins anew")
+                self._printed = (chunk.epoch, chunk.index)
+                if self.session.as_json:
+                    await self.session.write(self.session.line(chunk))
+                else:
+                    await self.session.write(chunk.text, err=chunk.kind == "stderr")
+
+    def _show_results(self) -> None:
+        tasks = self.tasks
+        if self.session.as_json:
+            if self.stream:
+                click.echo(self.session.line(task_as_dict(tasks[0])), nl=False)
+            else:
+                self._emit(tasks)
+        elif len(tasks) == 1:
+            [task] = tasks
+            if self.stream:
+                self.session.note(finished_line(task))
+            elif task.result is not None:
+                _print_result(task.result)
+        elif tasks:
+            counts = ", ".join(
+                f"{number} {status}" for status in Status if (number := sum(t.status is status for t in tasks))
+            )
+            self.session.say(f"{len(tasks)} tasks: {counts}")
+
+    def _emit(self, tasks: Sequence[Task]) -> None:
+        shown = [task_as_dict(task) for task in tasks]
+        self.session.emit(shown[0] if len(shown) == 1 else shown)
+
+    async def _say_how_to_go_on(self, queue: Queue, *, runs_here: bool) -> None:
+        """Tell what becomes of the tasks, after a signal."""
+        if self.ids is None:
+            self.session.note("interrupted; nothing was stored")
+            return
+        tasks = [await queue.get(task_id) for task_id in self.ids]
+        if self.session.as_json and not self.stream:
+            self._emit(tasks)
+        command = self.session.command
+        left = [task.id for task in tasks if not task.final]
+        here = left[0] if len(left) == 1 else f"{number_of(len(left), 'task')}"
+        look = command("status", left[0]) if len(left) == 1 else command("list")
+        if runs_here:
+            self.session.note(f"interrupted; {here} stays in the queue: {command('run')} goes on, {look} tells")
+        else:
+            end = command("cancel", left[0]) if len(left) == 1 else command("cancel", "ID")
+            self.session.note(f"interrupted; {here} goes on elsewhere: {look} tells, {end} ends it")
+
+
+async def _cancel_when_nobody_runs(queue: Queue, scope: trio.CancelScope) -> None:
+    """Whoever ran the queue may be killed at any moment, and leaves no message then."""
+    while queue.run_by() is not None:  # noqa: ASYNC110  # it is the kernel that knows
+        await trio.sleep(_LOOK_EVERY)
+    scope.cancel()
+
+
+def _print_result(result: object) -> None:
+    """A text as it is where a program reads it; all else, and all that goes to a terminal, so that it does no harm."""
+    if not isinstance(result, str):
+        click.echo(harmless(to_json(result, pretty=True)))
+    else:
+        click.echo(harmless(result) if sys.stdout.isatty() else result)
