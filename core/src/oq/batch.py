@@ -28,6 +28,7 @@ _Convert = Callable[[object], tuple[TaskSpec | None, list[Problem]]]
 
 _SPEC_FIELDS = tuple(field.name for field in attrs.fields(TaskSpec))
 _ALIASES = {"scheduled_at": "run_at"}
+_UNKNOWN = re.compile(r"unknown field '(.*?)'")
 _VERY_CLOSE = 0.75
 """How like a field of the task a word must be to be taken for it, rather than for one of the payload."""
 
@@ -131,13 +132,15 @@ def _in_its_words(problem: Problem, entry: Any) -> Problem:
     for alias, name in _ALIASES.items():
         if path == name and alias in entry:
             path = alias
-    if "type" not in entry:
+    if "type" in entry:
+        if path in ("executor", "action") and path not in entry:
+            path = "type"
+        path = path.removeprefix("payload").removeprefix(".")
+    unknown = _UNKNOWN.match(problem.message)
+    if unknown is None:
         return Problem(path, problem.message)
-    if path in ("executor", "action") and path not in entry:
-        path = "type"
-    path = path.removeprefix("payload").removeprefix(".")
-    if problem.message.startswith("unknown field") and (
-        near := get_close_matches(path, [*_SPEC_FIELDS, *_ALIASES], n=1, cutoff=_VERY_CLOSE)
-    ):
-        return Problem(path, f"unknown field {path!r}; did you mean {near[0]!r}?")
-    return Problem(path, problem.message)
+    name = unknown[1]
+    message = problem.message
+    if not path and (near := get_close_matches(name, [*_SPEC_FIELDS, *_ALIASES], n=1, cutoff=_VERY_CLOSE)):
+        message = f"{unknown[0]}; did you mean {near[0]!r}?"
+    return Problem(f"{path}.{name}" if path not in ("", name) else name, message)

@@ -173,7 +173,7 @@ class Streams:
                 self.send(output)
 
     async def read(self, task_id: str) -> AsyncGenerator[Chunk | StreamRestarted, None]:
-        """A task's output from the first chunk of its last run on, until the task is final.
+        """A task's output from the first chunk of its present or last run on, until the task is final.
 
         A new run, which begins from the start, is announced. Raises TaskNotFound, or QueueClosed when the queue closes
         before the end.
@@ -187,16 +187,17 @@ class Streams:
                 record = self._store.get(task_id)
                 if record is None:
                     raise TaskNotFound(task_id)
-                if record.state.epoch != epoch:
-                    if epoch:
-                        yield StreamRestarted(epoch=record.state.epoch)
-                    epoch, index = record.state.epoch, 0
                 chunks = self._from(record.seq, epoch, index)
                 for chunk in chunks:
                     index = chunk.index + 1
                     yield chunk
                 if chunks:
                     await trio.lowlevel.checkpoint()  # a long replay lets others run
+                    continue
+                if record.state.epoch != epoch:
+                    if epoch:
+                        yield StreamRestarted(epoch=record.state.epoch)
+                    epoch, index = record.state.epoch, 0
                     continue
                 if record.state.status.final:
                     return

@@ -85,8 +85,8 @@ def test_a_failure_is_told_by_the_exit_code_and_the_message(oq):
         (("--script", "a.sh", "--shell"), "--shell goes with --command"),
         (("--command", "true", "--env", "LEVEL"), "'LEVEL' is not NAME=VALUE"),
         (("--command", "true", "--env", "=x"), "'=x' is not NAME=VALUE"),
-        (("--script", "../a.sh"), "payload.script: '../a.sh' contains '..'"),
-        (("--command", "echo hi", "--shell"), "payload.shell: the shell is not allowed here"),
+        (("--script", "../a.sh"), "--script: '../a.sh' contains '..'"),
+        (("--command", "echo hi", "--shell"), "--shell: the shell is not allowed here"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused_with_the_reason(oq, arguments, message):

@@ -147,13 +147,16 @@ class _Waiting:
             self._emit(tasks)
         command = self.session.command
         left = [task.id for task in tasks if not task.final]
-        here = left[0] if len(left) == 1 else f"{number_of(len(left), 'task')}"
-        look = command("status", left[0]) if len(left) == 1 else command("list")
-        if runs_here:
-            self.session.note(f"interrupted; {here} stays in the queue: {command('run')} goes on, {look} tells")
+        if len(left) == 1:
+            what, look, end = left[0], command("status", left[0]), command("cancel", left[0])
         else:
-            end = command("cancel", left[0]) if len(left) == 1 else command("cancel", "ID")
-            self.session.note(f"interrupted; {here} goes on elsewhere: {look} tells, {end} ends it")
+            what, look, end = number_of(len(left), "task"), command("list"), command("cancel", "ID…")
+        if runs_here:
+            self.session.note(f"interrupted; given back to the queue: {what}")
+            self.session.note(f"{command('run')} goes on, {look} shows how it stands")
+        else:
+            self.session.note(f"interrupted; left to {queue.run_by() or 'whoever runs the queue next'}: {what}")
+            self.session.note(f"{look} shows how it stands, {end} ends it")
 
 
 async def _cancel_when_nobody_runs(queue: Queue, scope: trio.CancelScope) -> None:

@@ -165,10 +165,13 @@ def parent_settled(head: TaskHead, state: TaskState, parent: str, *, won: bool, 
 
 
 def settled_kind(after: TaskState) -> EventKind | None:
-    """What `parent_settled` is called as an event; None while the task waits for others or for its moment."""
+    """What `parent_settled` is called as an event; None while the task waits for other tasks.
+
+    One that waits for its moment from now on has an event too, or nobody would know when to wake.
+    """
     if after.status is Status.FAILED:
         return EventKind.FAILED
-    return EventKind.READY if after.phase is Phase.READY else None
+    return None if after.phase is Phase.BLOCKED else EventKind.READY
 
 
 def requeued(task_id: str, state: TaskState, waiting_on: int, now: datetime) -> TaskState:

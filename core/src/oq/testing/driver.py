@@ -43,7 +43,7 @@ from oq.store.base import (
     TakeOver,
     TookOver,
 )
-from oq.task import Phase, Priority, TaskState
+from oq.task import Priority, TaskState
 from oq.testing.audit import EVERYTHING, listed, pages
 from oq.testing.builders import PLENTY, START, at, claim, failure
 
@@ -215,15 +215,11 @@ class StoreDriver:
         }
 
     def unheard(self) -> list[str]:
-        """A sentence for each task that is not as its events say; empty for a store that tells everything.
-
-        A follower whose own moment is still to come goes from blocked to scheduled without an event.
-        """
+        """A sentence for each task that is not as its events say; empty for a store that tells everything."""
         return [
             f"task {record.head.id!r} is {told_of(record.state)}, but its last event said {told and told_of(told)}"
             for record in self.records()
-            if (told := self.last_events.get(record.head.id)) is None
-            or (told_of(told) != told_of(record.state) and record.state.phase is not Phase.SCHEDULED)
+            if (told := self.last_events.get(record.head.id)) is None or told_of(told) != told_of(record.state)
         ]
 
     def _check_event(self, event: Event) -> None:
@@ -232,8 +228,8 @@ class StoreDriver:
 
 
 def told_of(state: TaskState | Event) -> tuple[object, ...]:
-    """What an event tells of a task's state, but for its moments."""
-    return state.status, state.phase, state.priority, state.epoch, state.attempt, state.failure
+    """What an event tells of a task's state, but for `wakes_at`, which renewals change without one."""
+    return state.status, state.phase, state.priority, state.epoch, state.attempt, state.due_at, state.failure
 
 
 def task_ids(values: Sequence[Run | Record | Event | Entry]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import datetime
 from typing import cast
@@ -70,6 +71,8 @@ from oq.store.lmdb.layout import (
 from oq.store.lmdb.writer import Writer
 from oq.store.transitions import RELEASED_AT_ONCE
 from oq.task import Outcome, Phase, Status, TaskHead, TaskState
+
+log = logging.getLogger(__name__)
 
 
 def apply_op(writer: Writer, op: Op[Reply]) -> Reply:
@@ -167,12 +170,12 @@ def _add_one(writer: Writer, new: NewTask, seq: int, now: datetime) -> list[Even
     head = new.head
     parents = [(parent, writer.state(parent)) for parent in _parents(writer, head)]
     waiting = [parent for parent, state in parents if not state.status.final]
-    fallen = [parent for parent, state in parents if state.status in (Status.FAILED, Status.CANCELLED)]
+    fallen = [(parent, state) for parent, state in parents if state.status in (Status.FAILED, Status.CANCELLED)]
     state = transitions.submitted(head, new.priority, len(waiting), now)
     writer.add([(new, seq, state)])
     event = event_of(EventKind.SUBMITTED, now, seq, head, state)
     if fallen and head.on_parent_failure == "fail":
-        return [event, *_settle(writer, seq, fallen[0], now)]
+        return [event, *_settle(writer, seq, head, state, *fallen[0], now)]
     for parent in waiting:
         writer.add_follower(parent, seq)
     return [event]
@@ -314,10 +317,8 @@ def _requeue(writer: Writer, op: Requeue) -> Moved:
 
 def _advance(writer: Writer, op: Advance) -> Advanced:
     events, steps = _tell(writer, op.now, op.limit)
-    for seq in _due(writer, op.now, op.limit - steps):
-        events += _wake(writer, seq, op.now)
-    first = next(writer.keys_below(b"timers", b""), None)
-    next_at = None if first is None else moment_of(first)
+    events += _wake_due(writer, op.now, op.limit - steps)
+    next_at = writer.next_wake_at()
     return Advanced(
         events=tuple(events),
         next_at=next_at,
@@ -327,21 +328,26 @@ def _advance(writer: Writer, op: Advance) -> Advanced:
     )
 
 
-def _due(writer: Writer, now: datetime, limit: int) -> list[int]:
-    """The tasks whose moment has come, at most `limit`, earliest first."""
-    due: list[int] = []
-    for key in writer.keys_below(b"timers", b""):
-        if len(due) >= limit or moment_of(key) > now:
+def _wake_due(writer: Writer, now: datetime, limit: int) -> list[Event]:
+    """Wake the tasks whose moment has come, at most `limit`, earliest first."""
+    events: list[Event] = []
+    for _ in range(limit):
+        key = writer.next_timer()
+        if key is None or moment_of(key) > now:
             break
-        due.append(PAIR.unpack(key)[1])
-    return due
+        seq = PAIR.unpack(key)[1]
+        try:
+            head, before = writer.head(seq), writer.state(seq)
+        except DamagedRecord as error:
+            log.error("task #%d cannot be woken: %s", seq, error)
+            writer.drop_timer(key)
+        else:
+            events += _wake(writer, seq, head, before, now)
+    return events
 
 
-def _wake(writer: Writer, seq: int, now: datetime) -> list[Event]:
-    """Do what the task's moment asks for, unless something earlier in the same op has done it."""
-    head, before = writer.head(seq), writer.state(seq)
-    if before.wakes_at is None or before.wakes_at > now:
-        return []
+def _wake(writer: Writer, seq: int, head: TaskHead, before: TaskState, now: datetime) -> list[Event]:
+    """Do what the task's moment asks for."""
     if before.status is Status.RUNNING:
         return _lose(writer, seq, head, before, now)
     if before.status.final:
@@ -372,7 +378,12 @@ def _take_over(writer: Writer, op: TakeOver) -> TookOver:
     running = [STATUS_KEY.unpack(key)[1] for key in writer.keys_below(b"status", bytes([STATUS_CODE[Status.RUNNING]]))]
     events: list[Event] = []
     for seq in running:
-        events += _lose(writer, seq, writer.head(seq), writer.state(seq), op.now)
+        try:
+            head, before = writer.head(seq), writer.state(seq)
+        except DamagedRecord as error:
+            log.error("task #%d, which was running, cannot be taken over: %s", seq, error)
+        else:
+            events += _lose(writer, seq, head, before, op.now)
     return TookOver(events=tuple(events), unsettled=writer.next_settling() is not None)
 
 
@@ -408,22 +419,38 @@ def _tell(writer: Writer, now: datetime, limit: int) -> tuple[list[Event], int]:
     told = 0
     while told < limit and (parent := writer.next_settling()) is not None:
         follower = writer.next_follower(parent)
-        if follower is None or not writer.state(parent).status.final:
+        if follower is None:
+            writer.settled(parent)
+            continue
+        try:
+            parent_state, head, before = writer.state(parent), writer.head(follower), writer.state(follower)
+        except DamagedRecord as error:
+            log.error("task #%d cannot be told that #%d is settled: %s", follower, parent, error)
+            writer.drop_follower(parent, follower)
+            continue
+        if not parent_state.status.final:  # it was requeued in between, and will be settled again
             writer.settled(parent)
             continue
         told += 1
         writer.drop_follower(parent, follower)
-        if writer.state(follower).phase is Phase.BLOCKED:
-            events += _settle(writer, follower, parent, now)
+        if before.phase is Phase.BLOCKED:
+            events += _settle(writer, follower, head, before, parent, parent_state, now)
         if writer.next_follower(parent) is None:
             writer.settled(parent)
     return events, told
 
 
-def _settle(writer: Writer, follower: int, parent: int, now: datetime) -> list[Event]:
-    head, before = writer.head(follower), writer.state(follower)
-    won = writer.state(parent).status is Status.COMPLETED
-    after = transitions.parent_settled(head, before, writer.head(parent).id, won=won, now=now)
+def _settle(
+    writer: Writer,
+    follower: int,
+    head: TaskHead,
+    before: TaskState,
+    parent: int,
+    parent_state: TaskState,
+    now: datetime,
+) -> list[Event]:
+    won = parent_state.status is Status.COMPLETED
+    after = transitions.parent_settled(head, before, writer.name_of(parent), won=won, now=now)
     writer.move(follower, head, before, after)
     kind = transitions.settled_kind(after)
     return [event_of(kind, now, follower, head, after)] if kind else []

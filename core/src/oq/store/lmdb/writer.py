@@ -165,6 +165,13 @@ class Writer:
         transitions.check_epoch(seq, known[1], epoch)
         return known
 
+    def name_of(self, seq: int) -> str:
+        """The task's id, for messages; its number where that cannot be read."""
+        try:
+            return self.head(seq).id
+        except DamagedRecord:
+            return f"#{seq}"
+
     def payload(self, seq: int) -> bytes:
         key = SEQ.pack(seq)
         return layout.unseal("payloads", key, self._there("payloads", key, self.txn.get(key, db=self._payloads)))
@@ -275,6 +282,21 @@ class Writer:
     def settled(self, parent: int) -> None:
         """Note that all followers have been told."""
         self.delete(self._settling, SEQ.pack(parent))
+
+    # Timers
+
+    def next_timer(self) -> bytes | None:
+        """The key of the earliest timer."""
+        return next(self.keys_below(b"timers", b""), None)
+
+    def next_wake_at(self) -> datetime | None:
+        """The earliest moment at which a task is to be woken."""
+        key = self.next_timer()
+        return None if key is None else layout.moment_of(key)
+
+    def drop_timer(self, key: bytes) -> None:
+        """Forget a timer that no task can be woken by."""
+        self.delete(self._timers, key)
 
     # Unique keys
 

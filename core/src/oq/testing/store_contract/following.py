@@ -74,8 +74,9 @@ class Following(ContractFrame):
     def test_a_follower_still_waits_for_its_own_moment(self, driver: StoreDriver) -> None:
         driver.add(new_task("parent"), new_task("a", after=("parent",), run_at=at(60)))
         assert driver.state("a").phase is Phase.BLOCKED
-        driver.succeed(driver.start("parent"), now=at(5))
+        _, event = driver.succeed(driver.start("parent"), now=at(5)).events
         assert (driver.state("a").phase, driver.state("a").due_at) == (Phase.SCHEDULED, at(60))
+        assert (event.task_id, event.phase, event.wakes_at) == ("a", Phase.SCHEDULED, at(60))
         assert [(event.kind, event.task_id) for event in driver.advance_fully(60)] == [(EventKind.READY, "a")]
 
     def test_a_follower_whose_moment_passed_meanwhile_is_ready(self, driver: StoreDriver) -> None:

@@ -1,0 +1,62 @@
+"""What kind of run a seed stands for: its store, its faults, its limits."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from attrs import evolve, frozen
+
+QUEUES = ("default", "bulk", "night")
+
+
+@frozen(kw_only=True)
+class Plan:
+    """The knobs of one run; all of them follow from the seed."""
+
+    seed: int
+    tasks: int
+    """How many tasks are submitted."""
+    store: Literal["memory", "lmdb"]
+    commits: Literal["inline", "thread"]
+    """Whether a flush is a moment, or takes a while, as on the committer's own thread."""
+    workers: int
+    executor_limits: dict[str, int]
+    grace: float
+    timeout: float
+    """Seconds for attempts whose task does not say."""
+    submit_every: float
+    """Mean seconds between the submits of one submitter."""
+    fault_every: float | None
+    """Mean seconds between faults; None for a world without."""
+    hiccup: float
+    """How likely the store refuses one flush."""
+    steps: bool
+    """Whether the wall clock is stepped."""
+
+    @staticmethod
+    def drawn(seed: int, tasks: int, store: str | None = None) -> Plan:
+        """The plan of a seed; `store` overrides its choice of one."""
+        chance = random.Random(f"{seed}/plan")
+        plan = Plan(
+            seed=seed,
+            tasks=tasks,
+            store=chance.choices(("memory", "lmdb"), (4, 1))[0],
+            commits=chance.choices(("inline", "thread"), (3, 1))[0],
+            workers=chance.choice((1, 2, 3, 4, 6, 10)),
+            executor_limits=chance.choice(({}, {}, {"sim": 2}, {"plain": 1}, {"sim": 3, "plain": 2})),
+            grace=chance.choice((0.0, 0.5, 3.0)),
+            timeout=chance.choice((10.0, 30.0)),
+            submit_every=chance.choice((0.05, 0.3, 1.0)),
+            fault_every=chance.choice((None, 2.0, 5.0, 10.0)),
+            hiccup=chance.choice((0.0, 0.0, 0.02)),
+            steps=chance.random() < 0.4,
+        )
+        return plan if store is None else evolve(plan, store=store)
+
+    def __str__(self) -> str:
+        faults = "no faults" if self.fault_every is None else f"a fault every {self.fault_every:g} s"
+        return (
+            f"{self.tasks} tasks, {self.store} store, commits {self.commits}, {self.workers} workers, {faults}"
+            f"{', clock steps' if self.steps else ''}"
+        )
