@@ -23,6 +23,7 @@ import trio
 import oq
 from oq.plugins import built_in_plugins
 from oq.store.lmdb import LmdbStore
+from oq.tuning import tune_process
 
 Figures = dict[str, str]
 Case = Callable[[Path], Coroutine[Any, Any, Figures]]
@@ -343,7 +344,7 @@ def main() -> None:
     parser.add_argument("--case", choices=list(CASES), help=argparse.SUPPRESS)
     parser.add_argument("--start-up", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    sys.setswitchinterval(0.0005)  # as `oq run` does
+    tune_process()  # as `oq run` does
     if arguments.start_up:
         print(json.dumps(trio.run(start_up_child, Path(arguments.start_up[0]), int(arguments.start_up[1]))))
         return

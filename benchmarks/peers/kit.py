@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any, Never
 
 Figures = dict[str, float | int | str]
 
@@ -47,8 +47,9 @@ class Options:
 Phase = Callable[[Options], Figures | None]
 
 
-def run(**phases: Phase) -> None:
+def run(*functions: Phase) -> None:
     """Run the phase that the command line names and print its figures as one JSON object."""
+    phases = {function.__name__: function for function in functions}
     parser = argparse.ArgumentParser()
     parser.add_argument("phase", choices=list(phases))
     parser.add_argument("--place", type=Path, required=True)
@@ -58,10 +59,13 @@ def run(**phases: Phase) -> None:
     parser.add_argument("--variant", default="")
     given = vars(parser.parse_args())
     phase = phases[given.pop("phase")]
-    figures = phase(Options(**given))
-    print(json.dumps(figures or {}))
-    sys.stdout.flush()
-    os._exit(0)  # worker threads of some peers would hold up an ordinary exit for seconds
+    finish(phase(Options(**given)) or {})
+
+
+def finish(figures: Figures) -> Never:
+    """Print the figures and end the process at once: the workers of some peers hold up an ordinary exit for seconds."""
+    print(json.dumps(figures), flush=True)
+    os._exit(0)
 
 
 def versions(*distributions: str) -> str:
@@ -103,14 +107,35 @@ def round_trips(once: Callable[[int], object], samples: int) -> Figures:
     return spread(times)
 
 
+async def round_trips_async(once: Callable[[int], Awaitable[object]], samples: int) -> Figures:
+    """The same for a client of asyncio or trio."""
+    times = []
+    for index in range(-WARM_UP, samples):
+        start = time.perf_counter()
+        await once(index)
+        if index >= 0:
+            times.append(time.perf_counter() - start)
+    return spread(times)
+
+
+async def ending(measure: Coroutine[Any, Any, Figures]) -> Figures:
+    """Print what was measured and end the process at once, where the worker would not let an event loop end soon."""
+    finish(await measure)
+
+
+def for_ever() -> Never:
+    """A worker whose work is done by threads; the run ends it by a signal."""
+    while True:
+        time.sleep(3600)
+
+
 def wait_until(true: Callable[[], bool], every: float = 0.002) -> None:
     """Return once `true()` is; the run's time limit ends what never is."""
     while not true():
         time.sleep(every)
 
 
-# The pick-up of critical tasks: submit one every BETWEEN seconds; each notes when it began. The clock is the same
-# for all processes of a machine.
+# The pick-up of critical tasks. The clock is the same for all processes of a machine.
 
 
 def note_start(path: str | Path, index: int) -> None:
@@ -119,13 +144,18 @@ def note_start(path: str | Path, index: int) -> None:
         file.write(f"{index} {time.monotonic()}\n")
 
 
-def paced(samples: int) -> Iterator[int]:
-    """Indexes of the critical tasks to submit; the caller sleeps BETWEEN seconds after each."""
-    return iter(range(samples))
+def pick_up(urgent: Callable[[int], object], options: Options) -> Figures:
+    """Submit a critical task every BETWEEN seconds, and say how long each took from that call to its beginning."""
+    submitted = []
+    for index in range(options.samples):
+        submitted.append(time.monotonic())
+        urgent(index)
+        time.sleep(BETWEEN)
+    return picked_up(options, submitted)
 
 
-def pick_ups(options: Options, submitted: list[float]) -> Figures:
-    """How long each critical task took from the call of submit to its beginning."""
+def picked_up(options: Options, submitted: list[float]) -> Figures:
+    """Once all critical tasks have begun: how long after these moments."""
 
     def noted() -> list[str]:
         return options.starts.read_text().splitlines() if options.starts.exists() else []

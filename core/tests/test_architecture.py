@@ -44,8 +44,8 @@ LAYERS = (
     ),
     Layer(
         "queue",
-        "What a program embeds.",
-        "queue handle opening",
+        "What a program embeds, and what one that does nothing else may set for itself.",
+        "queue handle opening tuning",
     ),
     Layer(
         "cli",

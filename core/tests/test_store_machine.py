@@ -47,7 +47,7 @@ def test_the_lmdb_store_agrees_with_the_memory_store():
         store.close()
         return LmdbStore(store.location, durability="relaxed")
 
-    run_state_machine_as_test(store_machine(open_store, reopen), settings=profile(80))
+    run_state_machine_as_test(store_machine(open_store, reopen), settings=profile(60))
 
 
 class Forgiving(MemoryStore):

@@ -199,7 +199,7 @@ class TestState:
         assert a_state(status=Status.RUNNING, phase=None, lease_until=LATER, drop_at=NOON).wakes_at == LATER
 
     def test_a_final_task_wakes_when_its_result_is_to_be_dropped(self):
-        assert a_state(status=Status.COMPLETED, phase=None, drop_at=LATER, lease_until=NOON).wakes_at == LATER
+        assert a_state(status=Status.COMPLETED, phase=None, drop_at=LATER).wakes_at == LATER
 
     def test_head_and_state_come_back_from_the_store_as_they_were(self):
         head = a_head(tags=("a", "b"), metadata={"k": [1, None]}, after=("t0",), run_at=LATER)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import outcome
 import trio
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from oq.clock import Clock
 from oq.codec import decode, encode
@@ -76,9 +75,9 @@ class Active:
     attempt: int
     started_at: datetime
     units: tuple[str, ...]
-    deadline: float = math.inf
+    deadline: float
+    scope: trio.CancelScope
     executed_on: str | None = None
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
     stop: Stop | None = None
     output: Output | None = None
 
@@ -132,8 +131,16 @@ class Runner:
 
     def start(self, run: Run) -> None:
         """Start a claimed task, in a slot that is idle or in a new one."""
+        deadline = trio.current_time() + effective_timeout(run.head.timeout, self._defaults.timeout)
         active = Active(
-            run, self._streams, run.state.epoch, run.state.attempt, run.state.started_at or self._clock(), run.units
+            run=run,
+            streams=self._streams,
+            epoch=run.state.epoch,
+            attempt=run.state.attempt,
+            started_at=run.state.started_at or self._clock(),
+            units=run.units,
+            deadline=deadline,
+            scope=trio.CancelScope(deadline=deadline),
         )
         self._active[run.seq, run.state.epoch] = active
         if self._idle_slots:
@@ -189,7 +196,6 @@ class Runner:
     async def _execute(self, active: Active) -> Ending:
         """Run the executor within its time, and say how that ended."""
         run = active.run
-        timeout = effective_timeout(run.head.timeout, self._defaults.timeout)
         try:
             executor = self._registry.get(run.head.executor)
             payload = self._registry.decode_payload(run.head.executor, run.head.action, run.payload)
@@ -198,7 +204,6 @@ class Runner:
         except Exception as error:  # noqa: BLE001  # a payload's class may raise anything
             return Failed(_failure(error, retryable=False))
         task = Task(seq=run.seq, head=run.head, state=run.state, payload=payload, past_attempts=())
-        active.scope.deadline = active.deadline = trio.current_time() + timeout
         try:
             with active.scope:
                 result = await executor.execute(task, active)
@@ -209,6 +214,7 @@ class Runner:
             return self._ending_of(error, run) if active.stop is None else Released()
         if active.stop is not None:
             return Released()
+        timeout = effective_timeout(run.head.timeout, self._defaults.timeout)
         return self._ending_of(RetryableError(f"it took longer than {timeout:g} s", type="Timeout"), run)
 
     def _ending_of(self, error: BaseException, run: Run) -> Ending:

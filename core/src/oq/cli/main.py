@@ -158,6 +158,9 @@ def _end(error: BaseException, session: Session) -> int:
         case BrokenPipeError():  # whoever read our output has enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain when it writes what is left
             return 0
+        case OSError() if not session.debug:
+            click.echo(f"oq: {harmless(str(error))}", err=True)
+            return BROKEN
         case Exception() if not session.debug:
             click.echo(f"oq: {type(error).__name__}: {error} (this is a defect; --debug shows where)", err=True)
             return BROKEN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -91,6 +92,13 @@ def when(moment: datetime | None, now: datetime | None = None) -> str:
     return f"{show_duration(seconds)} ago" if seconds >= 0 else f"in {show_duration(-seconds)}"
 
 
+def roughly(moment: datetime) -> str:
+    """A moment relative to now in its largest unit, for tables."""
+    text = when(moment)
+    unit = re.match(r"(in )?\S+ \S+", text)
+    return text if unit is None else unit[0] + (" ago" if text.endswith("ago") else "")
+
+
 def task_table(tasks: Iterable[Task]) -> Table:
     """Tasks as a table that fits the terminal."""
     from rich.table import Table
@@ -111,7 +119,7 @@ def task_table(tasks: Iterable[Task]) -> Table:
             Text(task.id),
             Text(standing(task), style=_COLOURS[task.status]),
             Text(task.priority.name.lower()),
-            Text(when(moment)),
+            Text(roughly(moment)),
             Text(" ".join(harmless(about).split()), no_wrap=True, overflow="ellipsis"),
         )
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -14,12 +13,10 @@ from oq.cli.stopping import StopRequests, stop_requests
 from oq.durations import show_duration
 from oq.events import Event, EventKind
 from oq.task import Priority
+from oq.tuning import tune_process
 
 if TYPE_CHECKING:
     from oq.queue import Queue
-
-_SWITCH_INTERVAL = 0.0005
-"""Seconds; lets the committer's thread have the interpreter soon while tasks keep it busy."""
 
 _LAST_LINES = 1.0
 """Seconds to print what happened last, where the terminal is slow."""
@@ -40,7 +37,7 @@ def run(session: Session, workers: int | None, *, until_idle: bool, quiet: bool)
     The first signal lets running tasks finish for a while (`grace` in the settings) and gives back what is left; the
     second gives everything back at once. What is given back runs again next time and does not count as an attempt.
     """
-    sys.setswitchinterval(_SWITCH_INTERVAL)
+    tune_process()
     count = workers or session.settings.scheduler.workers
     if trio.run(_run, session, count, until_idle, quiet):
         raise click.exceptions.Exit(INTERRUPTED)

@@ -29,13 +29,17 @@ class StopRequests:
             finally:
                 self._scopes.remove((count, scope))
 
+    def ask(self) -> None:
+        """Ask once more."""
+        self.count += 1
+        for count, scope in self._scopes:
+            if self.count >= count:
+                scope.cancel()
+
     async def listen(self, signals: AsyncIterator[int]) -> None:
-        """Count the signals that come, until cancelled."""
+        """Take each signal that comes for a request, until cancelled."""
         async for _ in signals:
-            self.count += 1
-            for count, scope in self._scopes:
-                if self.count >= count:
-                    scope.cancel()
+            self.ask()
 
 
 @asynccontextmanager

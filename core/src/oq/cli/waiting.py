@@ -13,7 +13,7 @@ from attrs import define, field
 from oq.cli.rendering import finished_line, harmless, number_of
 from oq.cli.running import stop_gently
 from oq.cli.session import INTERRUPTED, Session
-from oq.cli.stopping import stop_requests
+from oq.cli.stopping import StopRequests, stop_requests
 from oq.codec import task_as_dict, to_json
 from oq.streams import StreamRestarted
 from oq.task import Status, Task, TaskSpec
@@ -67,7 +67,7 @@ class _Waiting:
             while True:  # once for each process that runs the queue meanwhile
                 async with self.session.open_or_watch() as queue:
                     with stop.until(1):
-                        await self._follow_all(queue)
+                        await self._follow_all(queue, stop)
                     if self.over:
                         self._show_results()
                         await stop_gently(self.session, queue, stop, "finishing {} besides; Ctrl-C gives back at once")
@@ -78,7 +78,7 @@ class _Waiting:
                         await self._say_how_to_go_on(queue, runs_here=runs_here)
                         return
 
-    async def _follow_all(self, queue: Queue) -> None:
+    async def _follow_all(self, queue: Queue, stop: StopRequests) -> None:
         """Return when all tasks are final, or when nobody runs the queue any more."""
         if self.ids is None:
             self.ids = [handle.id for handle in await queue.submit_many(self.specs)]
@@ -89,16 +89,20 @@ class _Waiting:
                 nursery.start_soon(_cancel_when_nobody_runs, queue, nursery.cancel_scope)
             async with trio.open_nursery() as followers:
                 for _ in range(_FOLLOWERS):
-                    followers.start_soon(self._follow, queue, left)
+                    followers.start_soon(self._follow, queue, stop, left)
             nursery.cancel_scope.cancel()
 
-    async def _follow(self, queue: Queue, left: Iterator[str]) -> None:
+    async def _follow(self, queue: Queue, stop: StopRequests, left: Iterator[str]) -> None:
+        """Wait for one after the other of the tasks that are left."""
         for task_id in left:
-            if self.stream:
-                await self._print_stream(queue, task_id)
-            self.finals[task_id] = task = await queue.wait(task_id)
-            if not self.stream:
-                self.session.say(finished_line(task))
+            try:
+                if self.stream:
+                    await self._print_stream(queue, task_id)
+                self.finals[task_id] = task = await queue.wait(task_id)
+                if not self.stream:
+                    self.session.say(finished_line(task))
+            except BrokenPipeError:  # whoever reads the output has enough
+                stop.ask()
 
     async def _print_stream(self, queue: Queue, task_id: str) -> None:
         """Print the task's output as it comes, but for what was printed before the queue was opened anew."""

@@ -22,26 +22,24 @@ class Doorbell:
     """A socket that others ring, and the means to ring theirs."""
 
     def __init__(self, directory: Path) -> None:
-        """Hang up the bell; a warning says so where the file system has no sockets."""
+        """Hang up the bell; a warning says so where that is not possible."""
         self._directory = directory / DIRECTORY
-        self._directory.mkdir(exist_ok=True)
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._socket: socket.socket | None = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._handle: int | None = None
+        """The directory, open."""
+        self._socket: socket.socket | None = None
         try:
-            self._socket.bind(self._address(self._name))
-        except OSError as error:
+            self._hang_up()
+        except OSError as error:  # the file system has no sockets, say
             log.warning("changes by other processes to %s are noticed late: %s", directory, error)
-            self._socket.close()
-            self._socket = None
+            self.close()
 
     def fileno(self) -> int | None:
         return None if self._socket is None else self._socket.fileno()
 
     def ring(self) -> None:
         """Tell every other process; those that are gone are forgotten."""
-        if self._socket is None:
+        if self._socket is None or self._handle is None:
             return
         for name in os.listdir(self._handle):  # noqa: PTH208  # by handle: half the time of a path
             if name == self._name:
@@ -66,12 +64,21 @@ class Doorbell:
             pass
 
     def close(self) -> None:
-        """Take the bell down; to be called once."""
+        """Take the bell down."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
             self._forget(self._name)
-        os.close(self._handle)
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _hang_up(self) -> None:
+        self._directory.mkdir(exist_ok=True)
+        self._handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(self._address(self._name))
 
     def _forget(self, name: str) -> None:
         with suppress(FileNotFoundError):

@@ -7,10 +7,11 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from oq.errors import StoreInUse
+from oq.errors import StoreInUse, StoreUnavailable
 
 FILE = "run.lock"
 
@@ -24,18 +25,24 @@ class RunLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock; raises StoreInUse, naming the holder, when another process has it."""
+        """Take the lock.
+
+        Raises StoreInUse, naming the holder, when another process has it, and StoreUnavailable when the file cannot be
+        written.
+        """
         if self._descriptor is not None:
             raise StoreInUse(self._location, "another queue of this process")
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreUnavailable(self._location, str(error)) from error
+        if not _lock(descriptor):
             note = os.read(descriptor, 4096)
             os.close(descriptor)
-            raise StoreInUse(self._location, _holder(note)) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, _note())
+            raise StoreInUse(self._location, _holder(note))
+        with suppress(OSError):  # a full disk is no reason not to finish what there is
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, _note())
         self._descriptor = descriptor
 
     def holder(self) -> str | None:
@@ -47,11 +54,7 @@ class RunLock:
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _holder(os.read(descriptor, 4096))
-        else:
-            return None
+            return None if _try(descriptor, fcntl.LOCK_SH) else _holder(os.read(descriptor, 4096))
         finally:
             os.close(descriptor)
 
@@ -63,15 +66,33 @@ class RunLock:
             self._descriptor = None
 
 
+def _lock(descriptor: int) -> bool:
+    """Take the lock; False when somebody has it, rather than just looks who has it, as `holder` does for a moment."""
+    while not _try(descriptor, fcntl.LOCK_EX):
+        if not _try(descriptor, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _note() -> bytes:
-    return json.dumps(
-        {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": " ".join(Path(part).name if index == 0 else part for index, part in enumerate(sys.argv))[:200],
-        }
-    ).encode()
+    program = Path(sys.argv[0]) if sys.argv else Path("python")
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    note = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([name, *sys.argv[1:]])[:200],
+    }
+    return json.dumps(note).encode()
 
 
 def _holder(note: bytes) -> str:

@@ -1,0 +1,162 @@
+"""One process's way to the store that outlives it: where the disk refuses, where the process dies, and who is told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from oq.errors import QueueFull, StoreInUse, StoreUnavailable
+from oq.events import Event
+from oq.store.base import AddMany, Op, Refused, Reply, Store
+from simulation.trial import Trial
+
+MOST_FLUSHES_AT_ONCE = 1_000
+"""Flushes in one moment, from which on it is a loop."""
+
+
+class Livelock(BaseException):
+    """The queue flushes without end while no time passes."""
+
+
+class Observer(Protocol):
+    """Who watches what passes through."""
+
+    def handed(self, gate: Gate, ops: Sequence[Op[Reply]]) -> None:
+        """These ops are about to be applied."""
+
+    def applied(self, gate: Gate, ops: Sequence[Op[Reply]], replies: Sequence[Reply]) -> None:
+        """These ops were applied."""
+
+
+class Disk:
+    """The store, and how it feels."""
+
+    def __init__(self, trial: Trial, store: Store) -> None:
+        self.store = store
+        self.refuses_until = 0.0
+        self.full_until = 0.0
+        self.refused_at = -1e9
+        """When it last refused."""
+        self.refusals = 0
+        self.owner: Gate | None = None
+        """Who holds the run lock."""
+        self.hiccup = trial.plan.hiccup
+        self._chance = trial.chance("disk")
+
+    def refuses(self) -> bool:
+        now = trio.current_time()
+        if now >= self.refuses_until and not (self.hiccup and self._chance.random() < self.hiccup):
+            return False
+        self.refused_at = now
+        self.refusals += 1
+        return True
+
+
+class Gate:
+    """A `Store` for one process."""
+
+    def __init__(self, disk: Disk, trial: Trial, observer: Observer) -> None:
+        self._disk = disk
+        self._trial = trial
+        self._observer = observer
+        self.location = disk.store.location
+        self.exclusive = disk.store.exclusive
+        self.dead = False
+        self.die_after: int | None = None
+        """Flushes after which `die` is called, right after the store has applied one and before anybody hears of it."""
+        self.die: Callable[[], None] = lambda: None
+        self.in_flight = False
+        self.events: list[Event] = []
+        """What this process has heard."""
+        self._flushes = (0.0, 0)
+
+    def lock_run(self) -> None:
+        if self._disk.owner is not None:
+            raise StoreInUse(self.location, "another process of the simulation")
+        self._disk.store.lock_run()
+        self._disk.owner = self
+
+    def unlock_run(self) -> None:
+        if self._disk.owner is self:
+            self._disk.owner = None
+            self._disk.store.unlock_run()
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        """Apply as in one moment."""
+        if not self.in_flight:
+            self._observer.handed(self, ops)
+        replies = self._apply(ops)
+        if not self.in_flight:
+            self._hear(replies)
+        return replies
+
+    async def apply_slowly(self, ops: Sequence[Op[Reply]], chance: random.Random) -> list[Reply]:
+        """Apply as on a thread: some time passes before it happens, and before anybody hears of it."""
+        self._observer.handed(self, ops)
+        self.in_flight = True
+        try:
+            await trio.sleep(chance.choice((0.0, 0.001, 0.02)))
+            replies = self.apply(ops)
+            await trio.sleep(chance.choice((0.0, 0.001, 0.02)))
+        finally:
+            self.in_flight = False
+        self._hear(replies)
+        return replies
+
+    def _apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        if self.dead:
+            raise StoreUnavailable(self.location, "this process is dead")
+        self._count()
+        if self._disk.refuses():
+            self._trial.say(f"the store refuses {', '.join(type(op).__name__ for op in ops)}")
+            raise StoreUnavailable(self.location, "it is told to refuse")
+        replies = self._apply_unless_full(ops)
+        self._observer.applied(self, ops, replies)
+        if self.die_after is not None:
+            self.die_after -= 1
+            if self.die_after < 0:
+                self.die()
+                raise StoreUnavailable(self.location, "this process has just died")
+        return replies
+
+    def _apply_unless_full(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        """Apply, but refuse submits while the disk is full."""
+        if trio.current_time() >= self._disk.full_until:
+            return self._disk.store.apply(ops)
+        rest = iter(self._disk.store.apply([op for op in ops if not isinstance(op, AddMany)]))
+        full = Refused(error=QueueFull("the simulated disk", 1, 1.0))
+        return [full if isinstance(op, AddMany) else next(rest) for op in ops]
+
+    def _hear(self, replies: Sequence[Reply]) -> None:
+        self.events += [event for reply in replies for event in reply.events]
+
+    def _count(self) -> None:
+        now = trio.current_time()
+        before, flushes = self._flushes
+        self._flushes = (now, flushes + 1 if before == now else 1)
+        if flushes > MOST_FLUSHES_AT_ONCE:
+            self._trial.broken(0, f"the queue flushes for ever at {now}")
+            raise Livelock
+
+    def __getattr__(self, name: str) -> Any:
+        if self.dead:
+            raise StoreUnavailable(self.location, "this process is dead")
+        return getattr(self._disk.store, name)
+
+
+class SlowWriter:
+    """Stands in for the committer's thread, in virtual time."""
+
+    chance: random.Random
+
+    def __init__(self, store: Any) -> None:
+        self._gate: Gate = store
+
+    async def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        return await self._gate.apply_slowly(ops, self.chance)
+
+    def stop(self) -> None:
+        """There is no thread to end."""
