@@ -27,8 +27,10 @@ _ON_PARENT_FAILURE = get_args(OnParentFailure)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 
 
-def admit(spec: TaskSpec, registry: Registry, make_id: Callable[[datetime], str], now: datetime) -> NewTask:
-    """The spec as a new task, checked in every field.
+def admit(
+    spec: TaskSpec, registry: Registry, make_id: Callable[[datetime], str], most_bytes: int, now: datetime
+) -> NewTask:
+    """The spec as a new task, checked in every field; `most_bytes` is what its payload may take.
 
     Raises InvalidTask with all that is wrong, UnknownExecutor or UnknownAction.
     """
@@ -45,6 +47,8 @@ def admit(spec: TaskSpec, registry: Registry, make_id: Callable[[datetime], str]
         raise
     if not _is_name(checked.lane) and spec.lane is None:
         problems.append(Problem("lane", f"{_NAME_RULE}; {spec.executor!r} would make it {checked.lane!r:.60}"))
+    if len(checked.data) > most_bytes:
+        problems.append(Problem("payload", f"takes {len(checked.data):,} bytes; at most {most_bytes:,} are allowed"))
     if problems:
         raise InvalidTask(problems)
     head = TaskHead(
@@ -67,6 +71,7 @@ def admit(spec: TaskSpec, registry: Registry, make_id: Callable[[datetime], str]
         after=tuple(spec.after),
         on_parent_failure=spec.on_parent_failure,
         group=spec.group,
+        size=len(checked.data),
     )
     try:
         encode(head)
@@ -79,6 +84,7 @@ def admit_all(
     specs: Sequence[TaskSpec],
     registry: Registry,
     make_id: Callable[[datetime], str],
+    most_bytes: int,
     now: datetime,
 ) -> tuple[NewTask, ...]:
     """All of the specs as new tasks; raises InvalidTask with the problems of every one, under `tasks[index]`."""
@@ -86,7 +92,7 @@ def admit_all(
     problems: list[Problem] = []
     for index, spec in enumerate(specs):
         try:
-            admitted.append(admit(spec, registry, make_id, now))
+            admitted.append(admit(spec, registry, make_id, most_bytes, now))
         except InvalidTask as error:
             problems += [problem.under(f"tasks[{index}]") for problem in error.problems]
         except (UnknownExecutor, UnknownAction) as error:
@@ -179,7 +185,9 @@ def _is_moment(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    if isinstance(value, float):
+        return not math.isnan(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _run_at(spec: TaskSpec, now: datetime) -> datetime | None:

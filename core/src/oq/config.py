@@ -14,6 +14,7 @@ from attrs.validators import ge, optional
 
 from oq.codec import make_converter, structure, unknown_key
 from oq.errors import InvalidSettings, Problem
+from oq.limits import Limits
 from oq.retry import RetryPolicy
 
 DEFAULT_FILE = "oq.toml"
@@ -63,6 +64,7 @@ class Settings:
     queue: QueueSettings = field(factory=QueueSettings)
     scheduler: SchedulerSettings = field(factory=SchedulerSettings)
     retry: RetryPolicy = field(factory=RetryPolicy)
+    limits: Limits = field(factory=Limits)
     plugins: PluginsSettings = field(factory=PluginsSettings)
     sections: Mapping[str, Mapping[str, Any]] = field(factory=dict)
     source: str = "defaults"
@@ -80,6 +82,7 @@ _TABLES: Mapping[str, type[Any]] = {
     "queue": QueueSettings,
     "scheduler": SchedulerSettings,
     "retry": RetryPolicy,
+    "limits": Limits,
     "plugins": PluginsSettings,
 }
 

@@ -69,6 +69,7 @@ async def open_queue(
                 default_retry=settings.retry,
                 default_timeout=settings.scheduler.timeout,
                 grace=settings.scheduler.grace,
+                limits=settings.limits,
                 clock=clock,
                 inline_commits=bool(inline_commits),
                 chance=chance or random.Random(),  # noqa: S311  # jitter needs no secrets

@@ -23,13 +23,15 @@ from oq.errors import (
     InvalidQuery,
     InvalidTask,
     QueueClosed,
+    QueueFull,
     TaskNotFound,
     VersionConflict,
 )
 from oq.functions import Functions
 from oq.handle import TaskHandle
-from oq.hub import DEFAULT_CAPACITY, EVERYTHING, EventFilter, Hub, Subscription
+from oq.hub import EVERYTHING, EventFilter, Hub, Subscription
 from oq.ids import IdMaker
+from oq.limits import Limits
 from oq.query import Page, QueueSettings, TaskFilter
 from oq.registry import Registry
 from oq.retry import RetryPolicy
@@ -48,6 +50,7 @@ from oq.store.base import (
     Record,
     Reply,
     Requeue,
+    Room,
     SetPriority,
     Store,
     TakeOver,
@@ -78,6 +81,7 @@ class Queue:
         default_retry: RetryPolicy,
         default_timeout: float | None,
         grace: float,
+        limits: Limits,
         clock: Clock,
         inline_commits: bool,
         chance: random.Random,
@@ -93,6 +97,13 @@ class Queue:
         self._clock = clock
         self._workers = workers
         self._grace = grace
+        self._limits = limits
+        self._room = Room(
+            tasks=limits.pending,
+            tasks_per_queue=limits.pending_per_queue,
+            size=limits.pending_bytes,
+            size_per_queue=limits.pending_bytes_per_queue,
+        )
         self._hub = Hub()
         self._scheduler = Scheduler(
             store,
@@ -105,13 +116,15 @@ class Queue:
         self._committer = Committer(
             store, before_flush=self._scheduler.before_flush, heard=self.heard, inline=inline_commits
         )
-        self._streams = Streams(store, self._committer, self._hub)
+        self._streams = Streams(store, self._committer, self._hub, limits.output)
         self._runner = Runner(
             registry,
             self._committer,
             self._streams,
             self._scheduler,
-            RunDefaults(retry=default_retry, timeout=default_timeout),
+            RunDefaults(
+                retry=default_retry, timeout=default_timeout, most_result=limits.result, most_details=limits.failure
+            ),
             clock,
             chance,
         )
@@ -135,7 +148,7 @@ class Queue:
         """
         self._check_open()
         now = self._clock()
-        task = admit(spec, self.executors, self._make_id, now)
+        task = admit(spec, self.executors, self._make_id, self._limits.payload, now)
         return (await self._add((task,), now, on_final))[0]
 
     async def submit_many(self, specs: Sequence[TaskSpec], *, on_final: OnFinal | None = None) -> Sequence[TaskHandle]:
@@ -146,7 +159,7 @@ class Queue:
         """
         self._check_open()
         now = self._clock()
-        tasks = admit_all(specs, self.executors, self._make_id, now)
+        tasks = admit_all(specs, self.executors, self._make_id, self._limits.payload, now)
         return await self._add(tasks, now, on_final)
 
     # Looking
@@ -211,7 +224,7 @@ class Queue:
         )
 
     def subscribe(
-        self, wanted: EventFilter = EVERYTHING, *, capacity: int = DEFAULT_CAPACITY
+        self, wanted: EventFilter = EVERYTHING, *, capacity: int | None = None
     ) -> AbstractContextManager[Subscription]:
         """Get events within the block: `with queue.subscribe() as events: async for event in events: …`.
 
@@ -219,7 +232,7 @@ class Queue:
         iteration ends when the queue closes.
         """
         self._check_open()
-        return self._hub.subscribe(wanted, capacity)
+        return self._hub.subscribe(wanted, self._limits.events if capacity is None else capacity)
 
     # Waiting
 
@@ -368,7 +381,10 @@ class Queue:
         for task in tasks:
             self._scheduler.note_lane((task.head.queue, task.head.executor, task.head.lane))
         self._scheduler.look()  # so that the claim goes along in the same commit
-        added = await self._committer.apply(AddMany(tasks=tasks, now=now))
+        try:
+            added = await self._committer.apply(AddMany(tasks=tasks, now=now, room=self._room))
+        except QueueFull as error:
+            raise QueueFull(error.what, error.limit, self._scheduler.starts.time_for(len(tasks))) from None
         if on_final is not None:
             for entry in added.entries:
                 self._call_at_final(entry.task_id, on_final)
@@ -397,6 +413,7 @@ class Queue:
                 self._closed = True
                 self._streams.end()
                 self._hub.close()
+                self._runner.close()
                 self._committer.close()
                 nursery.cancel_scope.cancel()
         if failure is not None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import outcome
 import trio
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from oq.clock import Clock
 from oq.codec import decode, encode
@@ -63,6 +63,10 @@ class RunDefaults:
     retry: RetryPolicy
     timeout: float | None
     """Seconds for one attempt; None for no limit."""
+    most_result: int
+    """Bytes that a result may have."""
+    most_details: int
+    """Bytes that a failure's details may have."""
 
 
 @define(eq=False)
@@ -111,6 +115,7 @@ class Runner:
         self._active: dict[tuple[int, int], Active] = {}
         self._idle_slots: list[trio.lowlevel.Task] = []
         self._nursery: trio.Nursery | None = None
+        self._life = trio.CancelScope(shield=True)
         self._changed = trio.lowlevel.ParkingLot()
 
     @property
@@ -119,15 +124,20 @@ class Runner:
         return len(self._active)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the slots, until cancelled."""
+        """Hold the slots, until closed. Shielded: runs are given back, not cut off, when all else is cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                await trio.sleep_forever()
+            with self._life:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    task_status.started()
+                    await trio.sleep_forever()
         finally:
             self._active.clear()
             self._changed.unpark_all()
+
+    def close(self) -> None:
+        """Let `run` end. What is in progress is cut off, so it should have been given back."""
+        self._life.cancel()
 
     def start(self, run: Run) -> None:
         """Start a claimed task, in a slot that is idle or in a new one."""
@@ -202,12 +212,12 @@ class Runner:
         except UnknownExecutor:
             return Released()  # it was unregistered in between; the task waits until it is back
         except Exception as error:  # noqa: BLE001  # a payload's class may raise anything
-            return Failed(_failure(error, retryable=False))
+            return Failed(self._failure(error, retryable=False))
         task = Task(seq=run.seq, head=run.head, state=run.state, payload=payload, past_attempts=())
         try:
             with active.scope:
                 result = await executor.execute(task, active)
-                return _success(result)
+                return _success(result, self._defaults.most_result)
         except BaseException as error:  # whatever an executor raises is its attempt's failure, and no one else's
             if _is_not_its_own(error):
                 raise
@@ -221,7 +231,7 @@ class Runner:
         """What the failed attempt means for its task."""
         error = _unwrapped(error)
         now = self._clock()
-        failure = _failure(error, retryable=not isinstance(error, PermanentError))
+        failure = self._failure(error, retryable=not isinstance(error, PermanentError))
         if isinstance(error, RetryLater) and not error.counted:
             return Retried(failure, now + timedelta(seconds=failure.retry_after or 0.0), counted=False)
         policy = run.head.retry or self._defaults.retry
@@ -229,6 +239,15 @@ class Runner:
         if delay is None:
             return Failed(failure)
         return Retried(failure, now + timedelta(seconds=delay))
+
+    def _failure(self, error: BaseException, *, retryable: bool) -> Failure:
+        """The error as it is recorded, without details that are too large to keep."""
+        failure = _failure(error, retryable=retryable)
+        size = 0 if failure.details is None else len(encode(failure.details))
+        if size > self._defaults.most_details:
+            note = f"they took {size:,} bytes; at most {self._defaults.most_details:,} are kept (limits.failure)"
+            return evolve(failure, details={"dropped": note})
+        return failure
 
     def _record(self, active: Active, ending: Ending) -> None:
         """Hand the ending to the store, and its units to whoever is next."""
@@ -262,14 +281,18 @@ class Runner:
             log.error("an ending could not be recorded: %s", reply.error)
 
 
-def _success(result: Any) -> Ending:
+def _success(result: Any, most_bytes: int) -> Ending:
     if result is None:
         return Succeeded(None)
     try:
-        return Succeeded(encode(result))
+        data = encode(result)
     except Exception as error:  # noqa: BLE001  # to look into a result may raise anything
         message = f"the result, of type {type(result).__name__}, cannot be stored: {_text(error)}"
         return Failed(Failure(type="InvalidResult", message=message, retryable=False))
+    if len(data) > most_bytes:
+        message = f"the result takes {len(data):,} bytes; at most {most_bytes:,} are kept (limits.result)"
+        return Failed(Failure(type="ResultTooLarge", message=message, retryable=False))
+    return Succeeded(data)
 
 
 def _is_not_its_own(error: BaseException) -> bool:

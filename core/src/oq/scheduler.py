@@ -23,6 +23,7 @@ from oq.errors import StoreError
 from oq.events import EventKind
 from oq.executor import HasPools, LanePools
 from oq.query import QueueSettings
+from oq.rate import RateMeter
 from oq.registry import Registry
 from oq.runner import Runner
 from oq.store.base import QUEUES, Advance, Advanced, Claim, Claimed, Op, Refused, Renew, Renewed, Reply, Run, Store
@@ -98,6 +99,8 @@ class Scheduler:
         self._advance_wanted = True
         self._timer = trio.Event()
         self._claims = 0
+        self.starts = RateMeter()
+        """How many tasks have started of late."""
         self._committer: Committer
         self._runner: Runner
 
@@ -183,6 +186,7 @@ class Scheduler:
             self._may_start = True
             self._committer.poke()
         self._more = claimed.more
+        self.starts.count(len(claimed.runs))
         if claimed.set_aside:
             self.look()
         for run in claimed.runs:

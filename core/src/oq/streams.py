@@ -33,6 +33,8 @@ MOST_UNKEPT_BYTES = 2**20
 CHUNK_OVERHEAD = 64
 """Bytes that a chunk is reckoned to take besides its text."""
 BLOCKS_PER_READ = 16
+TRUNCATED = "\n[the output is longer than may be kept; the rest was dropped]\n"
+"""The text of the last chunk of such an output; its kind is `truncated`."""
 
 
 @define(eq=False)
@@ -51,6 +53,10 @@ class Output:
     _new_bytes: int = 0
     """The size of these."""
     _unkept_bytes: int = 0
+    _kept_bytes: int = 0
+    """The size of all that was emitted and not dropped."""
+    truncated: bool = False
+    """Whether there was more than may be kept."""
     _room: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     over: bool = False
     """Whether the store takes no more of it, since the run's epoch ended."""
@@ -60,8 +66,11 @@ class Output:
         await trio.lowlevel.checkpoint()
         while self._unkept_bytes > MOST_UNKEPT_BYTES and not self.over:
             await self._room.park()
-        if self.over:
+        if self.over or self.truncated:
             return
+        if self._kept_bytes > self._streams.most_output:
+            self.truncated = True
+            chunk = Chunk(text=TRUNCATED, kind="truncated")
         data = encode(replace(chunk, epoch=self.epoch, index=self.next_index))
         try:
             self.tail.append(decode_as(data, Chunk))  # just what those get who read it from the store later on
@@ -72,6 +81,7 @@ class Output:
         size = len(data) + CHUNK_OVERHEAD
         self._new_bytes += size
         self._unkept_bytes += size
+        self._kept_bytes += size
         self._streams.emitted(self, full=self._new_bytes >= BLOCK_BYTES)
 
     def take_block(self) -> Block | None:
@@ -102,7 +112,9 @@ ChunkStream = AsyncIterator["Chunk | StreamRestarted"]
 class Streams:
     """The outputs of this process's runs, and the way to read any task's."""
 
-    def __init__(self, store: Store, committer: Committer, hub: Hub) -> None:
+    def __init__(self, store: Store, committer: Committer, hub: Hub, most_output: int) -> None:
+        self.most_output = most_output
+        """Bytes that are kept of one run's output."""
         self._store = store
         self._committer = committer
         self._hub = hub

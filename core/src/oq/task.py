@@ -211,6 +211,8 @@ class TaskHead(Struct, frozen=True, gc=False, array_like=True, kw_only=True):
     after: tuple[str, ...] = ()
     on_parent_failure: OnParentFailure = "fail"
     group: str | None = None
+    size: int = 0
+    """Bytes of the stored payload."""
 
 
 class TaskState(Struct, frozen=True, gc=False, array_like=True, kw_only=True):

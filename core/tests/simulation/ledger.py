@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from datetime import datetime
@@ -39,7 +40,7 @@ _BEFORE: dict[EventKind, frozenset[Stage]] = {
     EventKind.DROPPED: frozenset({Status.COMPLETED}),
 }
 _AFTER: dict[EventKind, frozenset[Stage]] = {
-    EventKind.READY: frozenset({Phase.READY}),
+    EventKind.READY: frozenset({Phase.READY, Phase.SCHEDULED}),
     EventKind.STARTED: frozenset({Status.RUNNING}),
     EventKind.COMPLETED: frozenset({Status.COMPLETED}),
     EventKind.FAILED: frozenset({Status.FAILED}),
@@ -157,6 +158,8 @@ class Ledger:
         self.blocked: dict[int, Known] = {}
         self.unfinished = 0
         self.events = 0
+        self.tokens: set[int] = set()
+        """The tokens that stored tasks carry."""
         self.tell_final: list[Callable[[Known], None]] = []
         self._heads: dict[str, TaskHead] = {}
         self._timers: list[tuple[datetime, int]] = []
@@ -211,6 +214,22 @@ class Ledger:
         known = self.tasks.get(seq)
         return known is not None and known.stage is Status.RUNNING and known.epoch == epoch
 
+    def recent(self, number: int) -> list[Known]:
+        """The tasks submitted last."""
+        return list(self.tasks.values())[-number:]
+
+    def some(self, chance: random.Random, *, unfinished: bool = False) -> Known | None:
+        """A task drawn by chance, preferably one that is not final where that is wanted."""
+        if not self.tasks:
+            return None
+        tasks = list(self.tasks.values())
+        drawn = chance.choices(tasks, k=3)
+        return next((known for known in drawn if not (unfinished and known.final)), drawn[0])
+
+    def some_run(self, chance: random.Random) -> Run | None:
+        """A run drawn by chance."""
+        return chance.choice(list(self.runs.values())) if self.runs else None
+
     def overdue(self, now: datetime) -> Known | None:
         """A task whose moment has passed and that was not woken."""
         while self._timers:
@@ -224,13 +243,11 @@ class Ledger:
                 return None
         return None
 
-    def needlessly_blocked(self, now: datetime) -> Known | None:
+    def needlessly_blocked(self) -> Known | None:
         """A task that waits for others though all of them are final."""
         for known in self.blocked.values():
             if all(self.ids[parent].final for parent in known.head.after):
-                run_at = known.head.run_at
-                if run_at is None or run_at < now or known.finals:
-                    return known
+                return known
         return None
 
     # Inside
@@ -249,6 +266,7 @@ class Ledger:
             wakes_at=event.wakes_at,
         )
         self.tasks[event.seq] = self.ids[head.id] = known
+        self.tokens.add(head.metadata["token"])
         self.unfinished += 1
         self._enter(known)
 
@@ -305,8 +323,8 @@ class Ledger:
             expect(event.priority == known.priority, 3, f"the priority of {name} changed by {kind}")
         self._check_attempt(known, event)
         if kind is EventKind.READY:
-            due_at = known.due_at or known.head.run_at
-            early = due_at is not None and not known.finals and event.at < due_at
+            due_at = known.due_at or (None if known.finals else known.head.run_at)
+            early = due_at is not None and event.at < due_at and event.due_at != due_at
             expect(not early, 8, f"{name} is due at {due_at}, but became ready at {event.at}")
         if kind is EventKind.RETRYING:
             self._check_retry(known, event)

@@ -57,4 +57,5 @@ def _check(session: Session) -> Check:
     """What tells whether a task could be submitted here."""
     registry = Registry([*session.plugins.executors(session.settings), Functions()])
     now = wall_clock()
-    return lambda spec: admit(spec, registry, lambda _: "not-stored", now)
+    most_bytes = session.settings.limits.payload
+    return lambda spec: admit(spec, registry, lambda _: "not-stored", most_bytes, now)

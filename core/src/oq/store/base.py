@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from oq.choose import Offer
-from oq.errors import OqError
+from oq.errors import OqError, QueueFull
 from oq.events import Event
 from oq.query import Count, Page, TaskFilter
 from oq.task import Attempt, Failure, Priority, TaskHead, TaskState
@@ -48,6 +48,30 @@ class Op(Struct, Generic[R_co], frozen=True, gc=False, kw_only=True):
     """One atomic change; the type parameter is the reply it gets unless it is refused."""
 
 
+class Room(Struct, frozen=True, kw_only=True, gc=False):
+    """How much may be pending once the tasks of an op are added; None for no limit."""
+
+    tasks: int | None = None
+    tasks_per_queue: int | None = None
+    size: int | None = None
+    """Bytes of payloads."""
+    size_per_queue: int | None = None
+
+    def check(self, queue: str | None, tasks: int, size: int) -> None:
+        """Raise QueueFull when so much, in one queue or (None) in all, is more than may be."""
+        most_tasks, most_size = (
+            (self.tasks, self.size) if queue is None else (self.tasks_per_queue, self.size_per_queue)
+        )
+        where = "" if queue is None else f" in queue {queue!r}"
+        if most_tasks is not None and tasks > most_tasks:
+            raise QueueFull(f"the number of pending tasks{where}", most_tasks)
+        if most_size is not None and size > most_size:
+            raise QueueFull(f"the size of the payloads of pending tasks{where}, in bytes,", most_size)
+
+
+ANY_NUMBER = Room()
+
+
 class NewTask(Struct, frozen=True, gc=False, kw_only=True):
     """A checked task on its way into a store."""
 
@@ -76,6 +100,7 @@ class AddMany(Op[Added], frozen=True, kw_only=True):
     - A task id that exists is refused with `TaskExists`, unless the stored task is this very one (sent twice).
     - A `unique_key` that a task not yet final holds gives that task, marked duplicate, and adds nothing for it.
     - `after` may name stored tasks and earlier tasks of this op; an unknown id is `InvalidTask`.
+    - More pending tasks or bytes than there is `room` for are refused with `QueueFull`.
     - An `idempotency` key seen before gives the same entries again, or `IdempotencyConflict` when `digest` differs.
     """
 
@@ -84,6 +109,7 @@ class AddMany(Op[Added], frozen=True, kw_only=True):
     idempotency: str | None = None
     digest: str = ""
     """Tells one submission from another under the same idempotency key."""
+    room: Room = ANY_NUMBER
 
 
 class Run(Struct, frozen=True, gc=False, kw_only=True):

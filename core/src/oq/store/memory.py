@@ -32,6 +32,7 @@ from oq.hookspecs import StoreFactory, hookimpl
 from oq.query import Count, Page, QueueSettings, TaskFilter
 from oq.store import transitions
 from oq.store.base import (
+    ANY_NUMBER,
     EVERY_QUEUE,
     QUEUES,
     Added,
@@ -58,6 +59,7 @@ from oq.store.base import (
     Renewed,
     Reply,
     Requeue,
+    Room,
     Run,
     SetPriority,
     Stored,
@@ -203,12 +205,22 @@ class MemoryStore:
             given.append(entry)
             if head.unique_key is not None:
                 held[head.unique_key] = entry
+        self._check_room(op.room, [new.head for new, _ in fresh])
         events = [event for new, seq in fresh for event in self._add(new, seq, op.now)]
         self._next_seq += len(fresh)
         entries = tuple(given)
         if op.idempotency is not None:
             self._idempotent[op.idempotency] = op.digest, entries
         return Added(entries=entries, events=tuple(events))
+
+    def _check_room(self, room: Room, added: Sequence[TaskHead]) -> None:
+        if room == ANY_NUMBER or not added:
+            return
+        heads = [kept.head for kept in self._tasks.values() if kept.state.status is Status.PENDING] + list(added)
+        for queue in dict.fromkeys(head.queue for head in added):
+            sizes = [head.size for head in heads if head.queue == queue]
+            room.check(queue, len(sizes), sum(sizes))
+        room.check(None, len(heads), sum(head.size for head in heads))
 
     def _add(self, new: NewTask, seq: int, now: datetime) -> Iterator[Event]:
         head = new.head

@@ -42,7 +42,8 @@ from oq.store.base import (
     TakeOver,
 )
 from oq.store.memory import MemoryStore
-from oq.task import Phase, Priority, Status
+from oq.store.transitions import RELEASED_AT_ONCE
+from oq.task import OnParentFailure, Phase, Priority, Status
 from oq.testing.arbitrary import (
     EVERY_LANE,
     NOBODY,
@@ -58,7 +59,7 @@ from oq.testing.arbitrary import (
     values,
 )
 from oq.testing.audit import listed
-from oq.testing.builders import PLENTY, at, block, claim, failure
+from oq.testing.builders import PLENTY, at, block, claim, failure, new_task
 
 
 def store_machine(
@@ -112,6 +113,7 @@ class _StoreMachine(RuleBasedStateMachine):
         """Those that go on, as of the last look."""
         self.ready: set[tuple[str, str, str]] = set()
         """Lanes with a ready task, as of the last look."""
+        self.crowded = False
         self.chunks: Counter[tuple[int, int]] = Counter()
         """How many chunks each run put out."""
         self.held: list[Op[Any]] = []
@@ -152,6 +154,25 @@ class _StoreMachine(RuleBasedStateMachine):
             known = [task.head.id for task in tasks]
             tasks.append(data.draw(new_tasks(known, self._fresh("t"), self.clock)))
         self._add(AddMany(tasks=tuple(tasks), now=at(self.clock)), again=False)
+
+    @precondition(lambda self: not self.crowded)
+    @rule(wanted=seldom, on_parent_failure=st.sampled_from(["fail", "continue"]), end=st.booleans())
+    def add_a_crowd(self, wanted: bool, on_parent_failure: OnParentFailure, end: bool) -> None:
+        """Add more followers of one task than any op tells at once; seldom and once, because it makes all slow."""
+        if not wanted:
+            return
+        self.crowded = True
+        parent, *others = [self._fresh("crowd") for _ in range(RELEASED_AT_ONCE + 40)]
+        followers = (
+            new_task(name, lane="x", after=(parent,), on_parent_failure=on_parent_failure, submitted_at=at(self.clock))
+            for name in others
+        )
+        first = new_task(parent, lane="y", priority=Priority.CRITICAL, submitted_at=at(self.clock))
+        self._add(AddMany(tasks=(first, *followers), now=at(self.clock)), again=False)
+        self.ids.remove(parent)
+        self.ids.append(parent)  # so that the next steps are likely to choose it
+        if end:
+            self._send(Cancel(task_id=parent, now=at(self.clock)))
 
     @rule(
         offers=offers,

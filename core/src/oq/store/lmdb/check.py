@@ -138,7 +138,7 @@ class _Check:
             self._expect(b"timers", timer_key(state.wakes_at, seq), b"")
         if head.unique_key is not None and not state.status.final:
             self._expect(b"unique", text_key(head.unique_key), key)
-        self._counts.setdefault(head.queue, CountRow()).add(state, 1)
+        self._counts.setdefault(head.queue, CountRow()).add(state, 1, head.size)
 
     def _expect(self, table: bytes, key: bytes, value: bytes) -> None:
         self._expected[table][key] = value
@@ -164,10 +164,13 @@ class _Check:
             except DamagedRecord as error:
                 yield str(error)
         for queue in stored.keys() | self._counts.keys():
-            said = stored.get(queue, CountRow()).counts(queue)
-            true = self._counts.get(queue, CountRow()).counts(queue)
-            if said != true:
-                yield f"the counters of queue {queue!r} say {said}, counting says {true}"
+            said = stored.get(queue, CountRow())
+            true = self._counts.get(queue, CountRow())
+            if said.cells != true.cells:
+                yield (
+                    f"the counters of queue {queue!r} say {said.counts(queue)} and {said.pending_size} bytes, "
+                    f"counting says {true.counts(queue)} and {true.pending_size} bytes"
+                )
 
     def _followers(self) -> Iterator[str]:
         """A blocked task waits for as many tasks as it is listed under, and these are open or being settled."""

@@ -118,6 +118,11 @@ def unseal(table: str, key: bytes, record: bytes) -> bytes:
     return body
 
 
+def body_size(record: bytes) -> int:
+    """Bytes of a record's body, whether it is damaged or not."""
+    return max(0, len(record) - _BODY)
+
+
 def name_of(key: bytes) -> str:
     """A key as people can read it."""
     return f"#{SEQ.unpack_from(key)[0]}" if len(key) in (SEQ.size, SEQ_EPOCH.size, BLOCK_KEY.size) else repr(key)
@@ -195,14 +200,15 @@ _CELLS: Final = {
     for row, kind in enumerate(KINDS)
     for column, priority in enumerate(_PRIORITIES)
 }
-_ROW = Packing(f">{len(_CELLS)}q")
+_PENDING_CELLS: Final = len(_PRIORITIES) * sum(status is Status.PENDING for status, _ in KINDS)
+_ROW = Packing(f">{len(_CELLS) + 1}q")
 
 
 class CountRow:
-    """How many tasks of one queue there are of each kind and priority."""
+    """How many tasks of one queue there are of each kind and priority, and how large the pending ones' payloads are."""
 
     def __init__(self, cells: list[int] | None = None) -> None:
-        self.cells = cells or [0] * len(_CELLS)
+        self.cells = cells or [0] * (len(_CELLS) + 1)
 
     @classmethod
     def load(cls, key: bytes, record: bytes) -> CountRow:
@@ -212,9 +218,21 @@ class CountRow:
     def dump(self, key: bytes) -> bytes:
         return seal(key, _ROW.pack(*self.cells))
 
-    def add(self, state: TaskState, number: int) -> None:
-        """Count `number` more tasks that stand like this."""
+    def add(self, state: TaskState, number: int, size: int) -> None:
+        """Count `number` more tasks that stand like this and have payloads of `size` bytes."""
         self.cells[_CELLS[state.status, state.phase, state.priority]] += number
+        if state.status is Status.PENDING:
+            self.cells[-1] += number * size
+
+    @property
+    def pending(self) -> int:
+        """How many tasks are pending."""
+        return sum(self.cells[:_PENDING_CELLS])
+
+    @property
+    def pending_size(self) -> int:
+        """Bytes of the payloads of pending tasks."""
+        return self.cells[-1]
 
     def counts(self, queue: str) -> list[Count]:
         """What is not zero."""

@@ -119,6 +119,7 @@ def _add_many(writer: Writer, op: AddMany) -> Reply:
         raise QueueFull("the size of the store in bytes", limit)
     given, fresh = _sort_out(writer, op)
     if fresh:
+        writer.check_room(op.room, (new.head for new, _ in fresh))
         writer.take_seqs(len(fresh))
     events: list[Event] = []
     if any(new.head.after for new, _ in fresh):

@@ -18,7 +18,7 @@ from oq.codec import decode_as
 from oq.errors import DamagedRecord, TaskNotFound
 from oq.query import QueueSettings
 from oq.store import transitions
-from oq.store.base import EVERY_QUEUE, QUEUES, Block, Entry, NewTask
+from oq.store.base import EVERY_QUEUE, QUEUES, Block, Entry, NewTask, Room
 from oq.store.lmdb import layout
 from oq.store.lmdb.bindings import Table, Txn
 from oq.store.lmdb.environment import Environment
@@ -193,7 +193,7 @@ class Writer:
                 timers.append((timer_key(state.wakes_at, seq), b""))
             if head.unique_key is not None and not state.status.final:
                 unique.append((text_key(head.unique_key), key))
-            self._count_row(head.queue).add(state, 1)
+            self._count_row(head.queue).add(state, 1, head.size)
         for table, items, append in (
             (self._heads, heads, True),
             (self._payloads, payloads, True),
@@ -235,8 +235,8 @@ class Writer:
         else:
             self.cache.running.pop(seq, None)
         row = self._count_row(head.queue)
-        row.add(before, -1)
-        row.add(after, 1)
+        row.add(before, -1, head.size)
+        row.add(after, 1, head.size)
 
     def keep_result(self, seq: int, result: bytes) -> None:
         key = SEQ.pack(seq)
@@ -381,6 +381,21 @@ class Writer:
             row = self.cache.counts[queue] = CountRow()
         return row
 
+    def check_room(self, room: Room, added: Iterable[TaskHead]) -> None:
+        """Raise QueueFull when there is no room for these tasks beside what is pending."""
+        numbers: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for head in added:
+            numbers[head.queue] = numbers.get(head.queue, 0) + 1
+            sizes[head.queue] = sizes.get(head.queue, 0) + head.size
+        rows = self.cache.counts
+        for queue, number in numbers.items():
+            row = rows.get(queue) or CountRow()
+            room.check(queue, row.pending + number, row.pending_size + sizes[queue])
+        pending = sum(row.pending for row in rows.values())
+        pending_size = sum(row.pending_size for row in rows.values())
+        room.check(None, pending + sum(numbers.values()), pending_size + sum(sizes.values()))
+
     def flush(self) -> None:
         """Write the counters that changed; the last thing before a commit."""
         for queue in self._touched_counts:
@@ -396,13 +411,15 @@ class Writer:
         log.error("task #%d is set aside: %s", seq, error)
         key = SEQ.pack(seq)
         self.delete(self._ready, ready_key)
+        payload = self.txn.get(key, db=self._payloads)
+        size = 0 if payload is None else layout.body_size(payload)
         for table in (b"heads", b"states", b"payloads"):
             record = self.txn.get(key, db=self.table(table))
             if record is not None:
                 self.put(self.table(b"damaged"), table + b"\0" + key, record)
         self.delete(self._status, STATUS_KEY.pack(STATUS_CODE[Status.PENDING], seq))
         ready = TaskState(status=Status.PENDING, phase=Phase.READY, priority=255 - rank)
-        self._count_row(queue).add(ready, -1)
+        self._count_row(queue).add(ready, -1, size)
 
     # Reading what another process wrote
 
