@@ -50,8 +50,8 @@ class Answer:
 @pytest.fixture
 def oq(capsys, monkeypatch):
     """Run `oq` with these arguments in this process, up to its end."""
-    interval = sys.getswitchinterval()
     monkeypatch.setattr(sys, "argv", ["oq"])
+    monkeypatch.setattr("oq.cli.running.tune_process", lambda: None)  # it is not ours alone
 
     def call(*arguments, stdin=b""):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
@@ -61,8 +61,7 @@ def oq(capsys, monkeypatch):
         out, err = capsys.readouterr()
         return Answer(ended.value.code, out, err)
 
-    yield call
-    sys.setswitchinterval(interval)
+    return call
 
 
 @define
@@ -160,7 +159,9 @@ def gate(tmp_path):
     os.mkfifo(path / "gate")
     (path / "runs").touch()
     script = path / "wait.sh"
-    script.write_text(f'echo "$OQ_TASK_ID $OQ_ATTEMPT $$" >> {path}/runs\necho ready\nread line < {path}/gate\necho done\n')
+    script.write_text(
+        f'echo "$OQ_TASK_ID $OQ_ATTEMPT $$" >> {path}/runs\necho ready\nread line < {path}/gate\necho done\n'
+    )
     gate = Gate(path, f"sh {script}")
     yield gate
     for _, _, pid in gate.runs:

@@ -67,7 +67,7 @@ from oq.store.base import (
     TookOver,
     Value,
 )
-from oq.store.transitions import RELEASED_AT_ONCE
+from oq.store.transitions import KEPT_ATTEMPTS, RELEASED_AT_ONCE
 from oq.task import Attempt, Outcome, Phase, Priority, Status, TaskHead, TaskState
 
 if TYPE_CHECKING:
@@ -406,7 +406,9 @@ class MemoryStore:
     def _end(self, kept: _Kept, state: TaskState, outcome: Outcome, now: datetime) -> None:
         """Move a running task on and keep the record of its run, unless that was a success."""
         if outcome is not Outcome.COMPLETED:
-            kept.attempts.append(transitions.attempt_of(kept.state, state, outcome, now))
+            ended = transitions.attempt_of(kept.state, state, outcome, now)
+            recent = [attempt for attempt in kept.attempts if attempt.epoch > ended.epoch - KEPT_ATTEMPTS]
+            kept.attempts = [*recent, ended]
         self._move(kept, state)
 
     def _lose(self, kept: _Kept, now: datetime) -> list[Event]:

@@ -20,6 +20,9 @@ from oq.task import Attempt, Failure, Outcome, Phase, Priority, Status, TaskHead
 RELEASED_AT_ONCE = 256
 """How many followers of a settled task one op tells; the rest waits for `Advance`."""
 
+KEPT_ATTEMPTS = 100
+"""Of how many epochs back the record of a run is kept."""
+
 LOSSES_BEFORE_ALONE = 2
 """A task whose process died this often runs alone, so that it cannot take others with it once more."""
 

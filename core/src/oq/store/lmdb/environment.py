@@ -18,7 +18,12 @@ from oq.store.lmdb.layout import FORMAT, NUMBER, TABLES
 Durability = Literal["strict", "relaxed"]
 
 DATA_FILE = "data.mdb"
+LOCK_FILE = "lock.mdb"
 MAX_READERS = 1022
+LOCK_BYTES = 2**17
+"""More than LMDB needs in its lock file for that many readers."""
+FULL_DISK = 2**20
+"""Bytes free on a disk below which it is called full: LMDB calls a write cut short an input/output error."""
 RESERVE = 64 * 2**20
 """Bytes past the limit that only the ends of running work may take."""
 
@@ -41,24 +46,18 @@ class Environment:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreFormat(self.location, f"it is not a directory that can be written: {error}") from None
+        self._metasync = durability == "strict"
+        self._map_lock = threading.RLock()
         self._claim_path()
         try:
+            is_new = not (self.path / DATA_FILE).exists()
             self._map_size = max(min(initial_bytes, max_bytes), _size_of(self.path / DATA_FILE))
-            self._env = lmdb.open(
-                str(self.path),
-                map_size=self._map_size,
-                max_dbs=len(TABLES),
-                max_readers=MAX_READERS,
-                metasync=durability == "strict",
-                meminit=False,
-            )
-        except lmdb.Error as error:
-            self._release_path()
-            raise _open_error(self.location, error) from error
-        self._map_lock = threading.RLock()
-        try:
-            self.forget_dead_readers()
-            self.tables = self._open_tables()
+            self._open()
+            if is_new:
+                _sync_directories(self.path)
+        except OSError as error:
+            self.close()
+            raise StoreUnavailable(self.location, str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -68,7 +67,8 @@ class Environment:
         self._env.reader_check()
 
     def close(self) -> None:
-        self._env.close()
+        if self._env is not None:
+            self._env.close()
         self._release_path()
 
     @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import takewhile
 from typing import cast
 
 from attrs import define, field
@@ -46,6 +47,7 @@ from oq.store.lmdb.layout import (
     text_key,
     timer_key,
 )
+from oq.store.transitions import KEPT_ATTEMPTS
 from oq.task import Outcome, Phase, Status, TaskHead, TaskState
 
 log = logging.getLogger(__name__)
@@ -249,6 +251,10 @@ class Writer:
     def keep_attempt(self, seq: int, before: TaskState, after: TaskState, outcome: Outcome, now: datetime) -> None:
         key = SEQ_EPOCH.pack(seq, before.epoch)
         self.put(self._attempts, key, ATTEMPTS.dump(key, transitions.attempt_of(before, after, outcome, now)))
+        if before.epoch > KEPT_ATTEMPTS:
+            oldest = SEQ_EPOCH.pack(seq, before.epoch - KEPT_ATTEMPTS)
+            for old in list(takewhile(lambda key: key <= oldest, self.keys_below(b"attempts", SEQ.pack(seq)))):
+                self.delete(self._attempts, old)
 
     def drop_output(self, seq: int) -> None:
         """Forget a task's result and chunks."""
