@@ -114,7 +114,7 @@ def start(monkeypatch):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                preexec_fn=_like_a_terminal,
+                preexec_fn=_like_a_terminal,  # noqa: PLW1509  # no threads here
                 **options,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -139,11 +140,15 @@ def details(task: Task) -> list[tuple[str, str]]:
         ("group", task.head.group or ""),
         ("after", ", ".join(task.head.after)),
         ("submitted", _moment(task.submitted_at)),
+        ("run at", _moment(task.head.run_at) if task.due_at is None and not task.started_at else ""),
         ("due", _moment(task.due_at)),
+        ("expires", _moment(task.head.expires_at) if task.status is Status.PENDING else ""),
         ("started", _moment(task.started_at)),
         ("finished", _moment(task.finished_at)),
         ("took", "" if task.duration is None else show_duration(task.duration)),
         ("attempts", str(task.attempt) if task.attempt else ""),
+        ("timeout", _limit(task.head.timeout)),
+        ("unique key", task.head.unique_key or ""),
         ("executed on", task.executed_on or ""),
         ("payload", to_json(task.payload, pretty=True)),
         ("result", "" if task.result is None else to_json(task.result, pretty=True)),
@@ -163,6 +168,12 @@ def columns(rows: Sequence[tuple[str, str]]) -> str:
     width = max((len(name) for name, _ in rows), default=0)
     indent = "\n" + " " * (width + 2)
     return "\n".join(f"{name:{width}}  {value.replace(chr(10), indent)}" for name, value in rows)
+
+
+def _limit(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return "none" if seconds == math.inf else show_duration(seconds)
 
 
 def _moment(moment: datetime | None) -> str:

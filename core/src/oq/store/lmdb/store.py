@@ -101,7 +101,7 @@ class LmdbStore:
         except lmdb.MapFullError:
             raise
         except (lmdb.Error, OSError) as error:
-            raise StoreUnavailable(self.location, str(error)) from error
+            raise self._environment.refusal(error) from error
         finally:
             if not committed:
                 self._cache.txn_id = -1
