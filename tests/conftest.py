@@ -15,6 +15,9 @@ from attrs import define, frozen
 
 from oq.cli.main import run
 
+PATIENCE = 20
+"""Seconds that a test waits for what should come at once."""
+
 OQ = (sys.executable, "-m", "oq")
 
 
@@ -134,10 +137,15 @@ def _like_a_terminal():
 
 @frozen
 class Gate:
-    """A command for tasks that prints `ready`, and then waits until the test lets it go on."""
+    """A command for tasks that prints `ready`, waits until the test lets it go on, and prints `done`.
 
-    _path: Path
+    Its argument is what prints that instead of `echo`.
+    """
+
     command: str
+    _path: Path
+    _began: int
+    _gate: int
 
     @property
     def runs(self):
@@ -145,10 +153,14 @@ class Gate:
         runs = [line.split() for line in (self._path / "runs").read_text().splitlines()]
         return [(task_id, int(attempt), int(pid)) for task_id, attempt, pid in runs]
 
+    def wait(self):
+        """Return when one more run has begun."""
+        assert select.select([self._began], [], [], PATIENCE)[0], "no run begins"
+        os.read(self._began, 1)
+
     def open(self):
-        """Let all go on that wait now."""
-        with contextlib.suppress(OSError):  # nobody waits
-            os.close(os.open(self._path / "gate", os.O_WRONLY | os.O_NONBLOCK))
+        """Let all go on that wait, now or later."""
+        os.write(self._gate, b"\n" * 100)
 
 
 @pytest.fixture
@@ -156,14 +168,22 @@ def gate(tmp_path):
     """See Gate. Whatever of it is left at the end is ended."""
     path = tmp_path / "gate"
     path.mkdir()
-    os.mkfifo(path / "gate")
     (path / "runs").touch()
+    os.mkfifo(path / "gate")
+    os.mkfifo(path / "began")
+    began, held = (os.open(path / name, os.O_RDWR) for name in ("began", "gate"))
     script = path / "wait.sh"
-    script.write_text(
-        f'echo "$OQ_TASK_ID $OQ_ATTEMPT $$" >> {path}/runs\necho ready\nread line < {path}/gate\necho done\n'
-    )
-    gate = Gate(path, f"sh {script}")
+    script.write_text(f"""
+echo "$OQ_TASK_ID $OQ_ATTEMPT $$" >> {path}/runs
+echo ready
+printf . > {path}/began
+read line < {path}/gate
+"${{1:-echo}}" done
+""")
+    gate = Gate(f"sh {script}", path, began, held)
     yield gate
+    os.close(began)
+    os.close(held)
     for _, _, pid in gate.runs:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -177,7 +197,7 @@ def wait_for_end():
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
             try:
-                assert select.select([descriptor], [], [], 20)[0], f"process {pid} still runs"
+                assert select.select([descriptor], [], [], PATIENCE)[0], f"process {pid} still runs"
             finally:
                 os.close(descriptor)
 

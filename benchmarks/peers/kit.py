@@ -18,11 +18,12 @@ Figures = dict[str, float | int | str]
 
 WARM_UP = 20
 """Round trips before the ones that count."""
+SLOTS = 4
+"""How many tasks a worker runs at once while the pick-up is measured."""
 LOW_TASK = 0.02
-"""Seconds that each task of the backlog sleeps, so that the backlog outlasts the samples."""
+"""Seconds that each task of the backlog sleeps, so that all slots are busy and the backlog outlasts the samples."""
 BETWEEN = 0.05
 """Seconds between two critical tasks."""
-PICK_UP_SLOTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,29 +31,29 @@ class Options:
     """What a driver is told."""
 
     place: Path
-    """An empty directory of this measurement's own."""
+    """A directory of this measurement's own, empty at its beginning."""
     server: str
     """The socket (Redis) or its directory (PostgreSQL); empty for those that need no server."""
     tasks: int
     samples: int
     variant: str
-    """Which of the driver's settings, where it has several."""
+    """Which of its settings, where the driver has several."""
 
     @property
-    def starts(self) -> Path:
+    def starts(self) -> str:
         """The file in which critical tasks note when they began."""
-        return self.place / "starts"
+        return str(self.place / "starts")
 
 
 Phase = Callable[[Options], Figures | None]
 
 
-def run(*functions: Phase) -> None:
-    """Run the phase that the command line names and print its figures as one JSON object."""
+def run(*functions: Phase) -> Never:
+    """Run the function that the command line names, and print its figures as one JSON object."""
     phases = {function.__name__: function for function in functions}
     parser = argparse.ArgumentParser()
     parser.add_argument("phase", choices=list(phases))
-    parser.add_argument("--place", type=Path, required=True)
+    parser.add_argument("--place", type=Path, default=Path())
     parser.add_argument("--server", default="")
     parser.add_argument("--tasks", type=int, default=0)
     parser.add_argument("--samples", type=int, default=0)
@@ -62,10 +63,25 @@ def run(*functions: Phase) -> None:
     finish(phase(Options(**given)) or {})
 
 
+def prepare(_: Options) -> None:
+    """What a driver does first on a fresh server, where it has nothing to do."""
+
+
 def finish(figures: Figures) -> Never:
     """Print the figures and end the process at once: the workers of some peers hold up an ordinary exit for seconds."""
     print(json.dumps(figures), flush=True)
     os._exit(0)
+
+
+async def finishing(measure: Coroutine[Any, Any, Figures]) -> Never:
+    """The same for a measurement whose worker would not let the event loop end."""
+    finish(await measure)
+
+
+def for_ever() -> Never:
+    """What a worker does whose threads do the work; the run ends it by a signal."""
+    while True:
+        time.sleep(3_600)
 
 
 def versions(*distributions: str) -> str:
@@ -73,10 +89,48 @@ def versions(*distributions: str) -> str:
     return ", ".join(f"{name} {version(name)}" for name in distributions)
 
 
+def wait_until(true: Callable[[], bool], every: float = 0.005) -> None:
+    """Return once `true()` is; the run's time limit ends what never is."""
+    while not true():
+        time.sleep(every)
+
+
+class Counter:
+    """How many no-op tasks this worker has run, so that nobody asks the store before they are through."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def noop(self, number: int) -> int:
+        self.number += 1
+        return number
+
+    async def noop_async(self, number: int) -> int:
+        self.number += 1
+        return number
+
+
+# Rates
+
+
 def rate(number: int, start: float) -> Figures:
-    """So many since `start`, a `time.perf_counter`."""
+    """So many since `start`, a moment of `time.perf_counter`."""
     seconds = time.perf_counter() - start
     return {"per_second": number / seconds, "seconds": seconds}
+
+
+def in_threads(submit: Callable[[int], object], number: int, threads: int) -> None:
+    """Call `submit` for each number, from so many threads, for peers whose client blocks."""
+
+    def some(first: int) -> None:
+        for index in range(first, number, threads):
+            submit(index)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(some, range(threads)))
+
+
+# Round trips
 
 
 def spread(times: list[float]) -> Figures:
@@ -84,82 +138,63 @@ def spread(times: list[float]) -> Figures:
     return {"p50_ms": median(times) * 1e3, "p99_ms": quantiles(times, n=100)[98] * 1e3, "samples": len(times)}
 
 
-def in_threads(submit: Callable[[int], object], number: int, threads: int) -> None:
-    """Call `submit` for each number, from so many threads, for peers whose client blocks."""
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(_some, submit, range(first, number, threads)) for first in range(threads)]:
-            done.result()
-
-
-def _some(submit: Callable[[int], object], numbers: range) -> None:
-    for number in numbers:
-        submit(number)
-
-
-def round_trips(once: Callable[[int], object], samples: int) -> Figures:
+def measure_round_trips(once: Callable[[int], object], samples: int) -> Figures:
     """Call `once`, which submits a task and waits for its result, so many times after a warm-up."""
     times = []
     for index in range(-WARM_UP, samples):
         start = time.perf_counter()
         once(index)
-        if index >= 0:
-            times.append(time.perf_counter() - start)
-    return spread(times)
+        times.append(time.perf_counter() - start)
+    return spread(times[WARM_UP:])
 
 
-async def round_trips_async(once: Callable[[int], Awaitable[object]], samples: int) -> Figures:
+async def measure_round_trips_async(once: Callable[[int], Awaitable[object]], samples: int) -> Figures:
     """The same for a client of asyncio or trio."""
     times = []
     for index in range(-WARM_UP, samples):
         start = time.perf_counter()
         await once(index)
-        if index >= 0:
-            times.append(time.perf_counter() - start)
-    return spread(times)
+        times.append(time.perf_counter() - start)
+    return spread(times[WARM_UP:])
 
 
-async def ending(measure: Coroutine[Any, Any, Figures]) -> Figures:
-    """Print what was measured and end the process at once, where the worker would not let an event loop end soon."""
-    finish(await measure)
+# The pick-up of critical tasks; all processes of a machine share the clock
 
 
-def for_ever() -> Never:
-    """A worker whose work is done by threads; the run ends it by a signal."""
-    while True:
-        time.sleep(3600)
-
-
-def wait_until(true: Callable[[], bool], every: float = 0.002) -> None:
-    """Return once `true()` is; the run's time limit ends what never is."""
-    while not true():
-        time.sleep(every)
-
-
-# The pick-up of critical tasks. The clock is the same for all processes of a machine.
-
-
-def note_start(path: str | Path, index: int) -> None:
+def note_start(path: str, index: int) -> None:
     """Called by a critical task when it begins."""
     with Path(path).open("a") as file:
         file.write(f"{index} {time.monotonic()}\n")
 
 
-def pick_up(urgent: Callable[[int], object], options: Options) -> Figures:
-    """Submit a critical task every BETWEEN seconds, and say how long each took from that call to its beginning."""
+def measure_pick_up(urgent: Callable[[int], object], options: Options) -> Figures:
+    """Submit a critical task every BETWEEN seconds; how long each took from that call to its beginning."""
     submitted = []
     for index in range(options.samples):
         submitted.append(time.monotonic())
         urgent(index)
         time.sleep(BETWEEN)
-    return picked_up(options, submitted)
+    return _picked_up(options, submitted)
 
 
-def picked_up(options: Options, submitted: list[float]) -> Figures:
-    """Once all critical tasks have begun: how long after these moments."""
+async def measure_pick_up_async(
+    urgent: Callable[[int], Awaitable[object]], sleep: Callable[[float], Awaitable[object]], options: Options
+) -> Figures:
+    """The same for a client of asyncio or trio."""
+    submitted = []
+    for index in range(options.samples):
+        submitted.append(time.monotonic())
+        await urgent(index)
+        await sleep(BETWEEN)
+    return _picked_up(options, submitted)
 
-    def noted() -> list[str]:
-        return options.starts.read_text().splitlines() if options.starts.exists() else []
+
+def _picked_up(options: Options, submitted: list[float]) -> Figures:
+    starts = Path(options.starts)
+
+    def noted() -> list[list[str]]:
+        return [line.split() for line in starts.read_text().splitlines()] if starts.exists() else []
 
     wait_until(lambda: len(noted()) >= len(submitted), every=0.02)
-    began = {int(index): float(at) for index, at in (line.split() for line in noted())}
+    began = {int(index): float(at) for index, at in noted()}
     return spread([began[index] - at for index, at in enumerate(submitted)])

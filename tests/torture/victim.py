@@ -19,12 +19,13 @@ from oq.opening import open_queue
 from oq.plugins import built_in_plugins
 from oq.queue import Queue
 from oq.store.lmdb import LmdbStore
+from oq.task import Status
 from torture.beacon import Beacon, SpyStore
 from torture.journal import Journal
 from torture.work import Worker, some_spec
 
 INITIAL_BYTES = 2**17
-BACKLOG = 150
+BACKLOG = 60
 """Tasks that are not final, at which submitters wait."""
 
 MakeStore = Callable[..., LmdbStore]
@@ -104,7 +105,7 @@ async def _submit(queue: Queue, journal: Journal, chance: random.Random) -> None
 
 async def _unfinished(queue: Queue) -> int:
     tasks = (await queue.stats()).tasks
-    return tasks.total - tasks.completed - tasks.failed - tasks.cancelled
+    return tasks.by_status[Status.PENDING] + tasks.by_status[Status.RUNNING]
 
 
 async def _listen(queue: Queue, journal: Journal, task_status=trio.TASK_STATUS_IGNORED) -> None:

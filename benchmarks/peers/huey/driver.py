@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import time
+from collections.abc import Callable
 
 from huey import SqliteHuey
 from huey.api import TaskWrapper
 from huey.consumer import Consumer
-
 from peers import kit
 
-DRAIN_WORKERS = int(os.environ.get("TUNE_WORKERS", "8"))
+WORKERS = 4
 POLL = 0.001
-"""Seconds between two looks at the queue by an idle worker, and at the result by a client; huey has no wake-up here."""
+"""Seconds between two looks at the queue by an idle worker, and at the result by a client: there is no wake-up."""
 
 
 class App:
@@ -24,31 +23,29 @@ class App:
     def __init__(self, options: kit.Options) -> None:
         # WAL is huey's default; fsync=True is `PRAGMA synchronous=FULL`, which syncs the log at every commit.
         self.huey = SqliteHuey("bench", filename=str(options.place / "huey.db"), fsync=True, timeout=60)
-        self.noop = self._task(lambda number: number, "noop")
+        self.done = kit.Counter()
+        self.noop = self._task(self.done.noop, "noop")
         self.nap = self._task(lambda: time.sleep(kit.LOW_TASK), "nap")
         self.urgent = self._task(kit.note_start, "urgent")
 
-    def _task(self, function: object, name: str) -> TaskWrapper:
+    def _task(self, function: Callable[..., object], name: str) -> TaskWrapper:
         return self.huey.task(name=name)(function)
 
-    def consume(self, workers: int) -> Consumer:
+    def consume(self, workers: int) -> None:
         logging.getLogger("huey").setLevel(logging.ERROR)  # a line for each task costs as much as the task
-        consumer = Consumer(
-            self.huey, workers=workers, periodic=False, initial_delay=POLL, backoff=1.0, max_delay=POLL
-        )
-        consumer.start()
-        return consumer
+        Consumer(self.huey, workers=workers, periodic=False, initial_delay=POLL, backoff=1.0, max_delay=POLL).start()
 
 
 def about(_: kit.Options) -> kit.Figures:
     return {
         "versions": f"{kit.versions('huey')}, SQLite {sqlite3.sqlite_version}",
-        "submit": "no bulk call: one enqueue, one commit, after the other",
-        "drain": f"{DRAIN_WORKERS} worker threads",
-        "round_trips": f"1 worker thread; worker and client poll every {POLL * 1e3:.0f} ms",
-        "pick_up": "priorities in the queue's index",
-        "durable": "WAL, synchronous=FULL: a submit is on disk when it returns, and so is a result.",
-        "lost": "A task leaves the queue before it runs: a kill or a power loss loses the tasks that run.",
+        "submit": "no bulk call: a commit for each",
+        "drain": f"{WORKERS} threads",
+        "round_trips": f"1 thread; both sides poll every {POLL * 1e3:.0f} ms",
+        "pick_up": f"{kit.SLOTS} threads, priorities",
+        "kill": "What waits survives. Tasks that run are lost: they leave the queue before they start.",
+        "power": "The same; every commit is synced (WAL, synchronous=FULL).",
+        "results": "return values",
     }
 
 
@@ -63,14 +60,15 @@ def submit(options: kit.Options) -> kit.Figures:
 def drain(options: kit.Options) -> kit.Figures:
     app = App(options)
     start = time.perf_counter()
-    app.consume(DRAIN_WORKERS)
-    kit.wait_until(lambda: not app.huey.storage.queue_size(), every=0.02)
+    app.consume(WORKERS)
+    kit.wait_until(lambda: app.done.number == options.tasks)
     kit.wait_until(lambda: app.huey.result_count() == options.tasks)
     return kit.rate(options.tasks, start)
 
 
 def work(options: kit.Options) -> None:
-    App(options).consume(kit.PICK_UP_SLOTS if options.variant == "pick_up" else 1).run()
+    App(options).consume(kit.SLOTS if options.variant == "pick_up" else 1)
+    kit.for_ever()
 
 
 def round_trips(options: kit.Options) -> kit.Figures:
@@ -80,7 +78,7 @@ def round_trips(options: kit.Options) -> kit.Figures:
         result = app.noop(number)
         kit.wait_until(result.is_ready, every=POLL)
 
-    return kit.round_trips(once, options.samples)
+    return kit.measure_round_trips(once, options.samples)
 
 
 def backlog(options: kit.Options) -> None:
@@ -91,12 +89,10 @@ def backlog(options: kit.Options) -> None:
 
 def pick_up(options: kit.Options) -> kit.Figures:
     app = App(options)
-
-    def urgent(index: int) -> None:
-        app.huey.enqueue(app.urgent.s(str(options.starts), index, priority=15))
-
-    return kit.pick_up(urgent, options)
+    return kit.measure_pick_up(
+        lambda index: app.huey.enqueue(app.urgent.s(options.starts, index, priority=15)), options
+    )
 
 
 if __name__ == "__main__":
-    kit.run(about, submit, drain, work, round_trips, backlog, pick_up)
+    kit.run(about, kit.prepare, submit, drain, work, round_trips, backlog, pick_up)

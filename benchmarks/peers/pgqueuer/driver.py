@@ -1,26 +1,24 @@
-"""pgqueuer on PostgreSQL: batches claimed with SKIP LOCKED, woken by NOTIFY, ends logged in batches."""
+"""pgqueuer on PostgreSQL: jobs claimed in batches with SKIP LOCKED, woken by NOTIFY, their ends logged in batches."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from datetime import timedelta
 
 import asyncpg
 import uvloop
+from peers import kit
 from pgqueuer import PgQueuer
 from pgqueuer.core.completion import CompletionWatcher
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
-from peers import kit
-
-SUBMIT_BATCH = int(os.environ.get("TUNE_SUBMIT", "1000"))
-MANAGERS = int(os.environ.get("TUNE_MANAGERS", "1"))
-BATCH = int(os.environ.get("TUNE_BATCH", "100"))
+SUBMIT_BATCH = 2_000
+BATCH = 1_000
+"""Jobs in a claim, and in a commit of their ends."""
 
 
 async def connect(options: kit.Options) -> asyncpg.Connection:
@@ -31,57 +29,61 @@ async def client(options: kit.Options) -> Queries:
     return Queries(AsyncpgDriver(await connect(options)))
 
 
-async def install(options: kit.Options) -> Queries:
-    """Fresh tables, logged ones, tuned for autovacuum as pgqueuer's own guide says (`pgq autovac`)."""
-    queries = await client(options)
-    if await queries.has_table("pgqueuer"):
-        await queries.uninstall()
-    await queries.install()
-    await queries.optimize_autovacuum()
-    return queries
+async def enqueue(queries: Queries, entrypoint: str, number: int) -> None:
+    """Bulk submit, a statement for each batch."""
+    for first in range(0, number, SUBMIT_BATCH):
+        payloads = [b"%d" % index for index in range(first, min(first + SUBMIT_BATCH, number))]
+        await queries.enqueue([entrypoint] * len(payloads), payloads, [1] * len(payloads))
 
 
 class Worker:
-    """Some managers in one process, each with a connection of its own."""
+    """One manager on a connection of its own, as pgqueuer's guide says, and three entrypoints."""
 
-    def __init__(self, options: kit.Options) -> None:
-        self.options = options
-        self.done = 0
-        self.managers: list[PgQueuer] = []
-
-    async def open(self, number: int) -> None:
+    def __init__(self, options: kit.Options, connection: asyncpg.Connection) -> None:
         logging.getLogger("pgqueuer").setLevel(logging.ERROR)
-        for _ in range(number):
-            manager = PgQueuer.from_asyncpg_connection(await connect(self.options))
-            manager.entrypoint("noop")(self.noop)
-            manager.entrypoint("nap")(self.nap)
-            manager.entrypoint("urgent")(self.urgent)
-            self.managers.append(manager)
+        self.options = options
+        self.done = kit.Counter()
+        self.manager = PgQueuer.from_asyncpg_connection(connection)
+        for entrypoint in (self.noop, self.nap, self.urgent):
+            self.manager.entrypoint(entrypoint.__name__)(entrypoint)
 
-    async def noop(self, job: Job) -> None:
-        self.done += 1
+    async def noop(self, _: Job) -> None:
+        self.done.number += 1
 
-    async def nap(self, job: Job) -> None:
+    async def nap(self, _: Job) -> None:
         await asyncio.sleep(kit.LOW_TASK)
 
     async def urgent(self, job: Job) -> None:
-        kit.note_start(self.options.starts, int(job.payload))
-
-    async def run(self, batch: int, most: int | None = None) -> None:
-        await asyncio.gather(*(manager.run(batch_size=batch, max_concurrent_tasks=most) for manager in self.managers))
+        kit.note_start(self.options.starts, int(job.payload or b""))
 
 
 def about(_: kit.Options) -> kit.Figures:
-    return {}
+    return {
+        "versions": kit.versions("pgqueuer", "asyncpg", "uvloop"),
+        "submit": f"enqueue, {SUBMIT_BATCH:,} a call",
+        "drain": f"batches of {BATCH:,}, uvloop",
+        "round_trips": "batches of 1; both sides listen",
+        "pick_up": f"{kit.SLOTS} at once, batches of {kit.SLOTS // 2}, priorities",
+        "kill": "All survives. What ran comes back 30 s after the last heartbeat; a batch of ends may run twice.",
+        "power": "The same; every commit is synced (logged tables, synchronous_commit=on).",
+        "results": "the status only; return values are not stored",
+    }
+
+
+def prepare(options: kit.Options) -> None:
+    async def main() -> None:
+        queries = await client(options)
+        await queries.install()  # the default durability: all tables logged
+        await queries.optimize_autovacuum()  # `pgq autovac`, which pgqueuer's tuning guide recommends
+
+    uvloop.run(main())
 
 
 def submit(options: kit.Options) -> kit.Figures:
     async def main() -> kit.Figures:
-        queries = await install(options)
+        queries = await client(options)
         start = time.perf_counter()
-        for first in range(0, options.tasks, SUBMIT_BATCH):
-            numbers = range(first, min(first + SUBMIT_BATCH, options.tasks))
-            await queries.enqueue(["noop"] * len(numbers), [b"%d" % n for n in numbers], [0] * len(numbers))
+        await enqueue(queries, "noop", options.tasks)
         return kit.rate(options.tasks, start)
 
     return uvloop.run(main())
@@ -90,30 +92,26 @@ def submit(options: kit.Options) -> kit.Figures:
 def drain(options: kit.Options) -> kit.Figures:
     async def main() -> kit.Figures:
         look = await connect(options)
-        worker = Worker(options)
-        await worker.open(MANAGERS)
+        worker = Worker(options, await connect(options))
         start = time.perf_counter()
-        task = asyncio.create_task(worker.run(BATCH))
-        while worker.done < options.tasks:
-            await asyncio.sleep(0.005)
-        while await look.fetchval("SELECT count(*) FROM pgqueuer"):
+        running = asyncio.create_task(worker.manager.run(batch_size=BATCH))
+        while worker.done.number < options.tasks or await look.fetchval("SELECT count(*) FROM pgqueuer"):
+            assert not running.done()
             await asyncio.sleep(0.005)
         figures = kit.rate(options.tasks, start)
         assert await look.fetchval("SELECT count(*) FROM pgqueuer_log WHERE status = 'successful'") == options.tasks
-        assert not task.done()
         return figures
 
-    return uvloop.run(kit.ending(main()))
+    return uvloop.run(kit.finishing(main()))
 
 
 def work(options: kit.Options) -> None:
     async def main() -> None:
-        worker = Worker(options)
-        await worker.open(1)
+        manager = Worker(options, await connect(options)).manager
         if options.variant == "pick_up":
-            await worker.run(2, kit.PICK_UP_SLOTS)
+            await manager.run(batch_size=kit.SLOTS // 2, max_concurrent_tasks=kit.SLOTS)
         else:
-            await worker.run(1)
+            await manager.run(batch_size=1)
 
     uvloop.run(main())
 
@@ -121,17 +119,36 @@ def work(options: kit.Options) -> None:
 def round_trips(options: kit.Options) -> kit.Figures:
     async def main() -> kit.Figures:
         queries = await client(options)
-        driver = AsyncpgDriver(await connect(options))
-        async with CompletionWatcher(driver, queries=queries, debounce=timedelta(0)) as watcher:
+        look = AsyncpgDriver(await connect(options))
+        async with CompletionWatcher(look, queries=Queries(look), debounce=timedelta(0)) as watcher:
 
             async def once(number: int) -> None:
                 [job] = await queries.enqueue("noop", b"%d" % number)
                 await watcher.wait_for(job)
 
-            return await kit.round_trips_async(once, options.samples)
+            return await kit.measure_round_trips_async(once, options.samples)
+
+    return uvloop.run(main())
+
+
+def backlog(options: kit.Options) -> None:
+    async def main() -> None:
+        await enqueue(await client(options), "nap", options.tasks)
+
+    uvloop.run(main())
+
+
+def pick_up(options: kit.Options) -> kit.Figures:
+    async def main() -> kit.Figures:
+        queries = await client(options)
+
+        async def urgent(index: int) -> None:
+            await queries.enqueue("urgent", b"%d" % index, priority=15)
+
+        return await kit.measure_pick_up_async(urgent, asyncio.sleep, options)
 
     return uvloop.run(main())
 
 
 if __name__ == "__main__":
-    kit.run(about, submit, drain, work, round_trips)
+    kit.run(about, prepare, submit, drain, work, round_trips, backlog, pick_up)

@@ -1,7 +1,8 @@
 """The one writer of a store: ops that wait while a flush is under way go into the next one together (group commit).
 
-Ops are either awaited (`apply`) or handed over (`post`). The flush itself runs on a thread of its own, or, for short
-commits and for virtual clocks, inline on the trio thread. When the disk refuses, the ends of runs are kept and sent
+Ops are either awaited (`apply`) or handed over (`post`). The flush runs inline on the trio thread as long as it is
+short, because handing a batch to a thread costs more than committing it, and on a thread of its own when the batch is
+large or the disk slow, so that the event loop is not held up. When the disk refuses, the ends of runs are kept and sent
 again until they are stored; everything else is refused to whoever asked.
 """
 
@@ -12,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, TypeVar, cast
 
 import outcome
@@ -24,7 +26,19 @@ from oq.store.base import AddMany, AppendChunks, Finish, Op, Refused, Renew, Rep
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 1_000
-"""Ops (tasks, for submits) in one flush, so that none takes more than some milliseconds."""
+"""Ops (tasks, for submits) in one flush on the thread, so that none takes more than some milliseconds."""
+
+INLINE_BATCH = 256
+"""Ops in one flush on the trio thread; as many take about five milliseconds."""
+
+SMALL_BATCH = 16
+"""Up to so many ops, the time of a flush is that of the disk."""
+
+SLOW_FLUSH = 0.003
+"""Seconds; from here on, flushing is left to the thread."""
+
+SMOOTHING = 0.1
+"""The share of each new flush in the average."""
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -51,11 +65,14 @@ class _Item:
 class Committer:
     """Batches ops for one store. `run` must be running for anything to happen."""
 
-    def __init__(self, store: Store, *, before_flush: BeforeFlush, heard: Heard, inline: bool) -> None:
+    def __init__(self, store: Store, *, before_flush: BeforeFlush, heard: Heard, inline: bool | None) -> None:
+        """`inline` says where to flush; None leaves it to the size of each batch and the speed of the disk."""
         self._store = store
         self._before_flush = before_flush
         self._heard = heard
         self._inline = inline
+        self._flush_seconds = 0.0
+        """How long a small flush takes, on average."""
         self._urgent: deque[_Item] = deque()
         """Ends and renewals of runs: they free units and must not be lost."""
         self._others: deque[_Item] = deque()
@@ -115,8 +132,6 @@ class Committer:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Flush until closed. Shielded: what was accepted is carried out even while everything else is cancelled."""
-        if not self._inline:
-            self._thread = _WriterThread(self._store)
         try:
             with trio.CancelScope(shield=True):
                 task_status.started()
@@ -138,9 +153,9 @@ class Committer:
             if self._settled.is_set():
                 self._settled = trio.Event()
             await trio.lowlevel.checkpoint()  # whoever is about to add an op does so now
-            self._take()
+            weight = self._take()
             try:
-                replies = await self._flush([item.op for item in self._batch]) if self._batch else []
+                replies = await self._flush([item.op for item in self._batch], weight) if self._batch else []
             except StoreUnavailable as error:
                 self._refuse(error)
                 if self._closing:
@@ -154,27 +169,39 @@ class Committer:
             self.failing, pause = None, FIRST_PAUSE
             self._hand_out(replies)
 
-    def _take(self) -> None:
+    def _take(self) -> int:
         """Fill the next batch: ends of runs first, then the rest, then the claim for which they freed units.
 
-        While the disk refuses, ends of runs go alone, since they may find room where all together do not.
+        While the disk refuses, ends of runs go alone, since they may find room where all together do not. Gives the
+        number of ops, tasks for submits.
         """
         weight = 0
+        most = INLINE_BATCH if self._inline is None and self._flush_seconds < SLOW_FLUSH else MAX_BATCH
         for items in (self._urgent, self._others):
-            while items and weight < MAX_BATCH:
+            while items and weight < most:
                 item = items.popleft()
                 weight += len(item.op.tasks) if isinstance(item.op, AddMany) else 1
                 self._batch.append(item)
             if self._batch and self.failing:
-                return
+                return weight
         extra = self._before_flush()
         if extra is not None:
             self._batch.append(_Item(*extra))
+        return weight
 
-    async def _flush(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
-        if self._thread is None:
-            return self._store.apply(ops)
-        return await self._thread.apply(ops)
+    async def _flush(self, ops: Sequence[Op[Reply]], weight: int) -> list[Reply]:
+        inline = self._inline
+        if inline is None:
+            inline = weight <= INLINE_BATCH and self._flush_seconds < SLOW_FLUSH
+        if inline:
+            replies, seconds = _timed_apply(self._store, ops)
+        else:
+            if self._thread is None:
+                self._thread = _WriterThread(self._store)
+            replies, seconds = await self._thread.apply(ops)
+        if weight <= SMALL_BATCH:
+            self._flush_seconds += (seconds - self._flush_seconds) * SMOOTHING
+        return replies
 
     def _hand_out(self, replies: Sequence[Reply]) -> None:
         assert len(replies) == len(self._batch), "the store gave another number of replies than it was given ops"
@@ -215,6 +242,13 @@ class Committer:
                 self._wake = trio.Event()
 
 
+def _timed_apply(store: Store, ops: Sequence[Op[Reply]]) -> tuple[list[Reply], float]:
+    """The replies, and how many seconds they took."""
+    start = perf_counter()
+    replies = store.apply(ops)
+    return replies, perf_counter() - start
+
+
 class _WriterThread:
     """The thread to which the store's write transactions belong."""
 
@@ -226,10 +260,12 @@ class _WriterThread:
         self._thread = threading.Thread(target=self._work, name="oq-committer", daemon=True)
         self._thread.start()
 
-    async def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+    async def apply(self, ops: Sequence[Op[Reply]]) -> tuple[list[Reply], float]:
         self._waiting = trio.lowlevel.current_task()
         self._inbox.put(ops)
-        return cast("list[Reply]", await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED))
+        return cast(
+            "tuple[list[Reply], float]", await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        )
 
     def stop(self) -> None:
         self._inbox.put(None)
@@ -237,7 +273,7 @@ class _WriterThread:
 
     def _work(self) -> None:
         while (ops := self._inbox.get()) is not None:
-            result: outcome.Outcome[list[Reply]] = outcome.capture(self._store.apply, ops)
+            result: outcome.Outcome[tuple[list[Reply], float]] = outcome.capture(_timed_apply, self._store, ops)
             self._token.run_sync_soon(self._done, result)
 
     def _done(self, result: outcome.Outcome[Any]) -> None:

@@ -71,7 +71,7 @@ async def open_queue(
                 grace=settings.scheduler.grace,
                 limits=settings.limits,
                 clock=clock,
-                inline_commits=bool(inline_commits),
+                inline_commits=inline_commits,
                 chance=chance or random.Random(),  # noqa: S311  # jitter needs no secrets
             )
             async with registry.opened(), queue.opened():

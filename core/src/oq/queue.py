@@ -83,7 +83,7 @@ class Queue:
         grace: float,
         limits: Limits,
         clock: Clock,
-        inline_commits: bool,
+        inline_commits: bool | None,
         chance: random.Random,
     ) -> None:
         self.executors = registry
@@ -245,8 +245,8 @@ class Queue:
                 record = self._store.get(task_id)
                 if record is None:
                     raise TaskNotFound(task_id)
-                if record.state.status.final:
-                    return await self.get(task_id)
+                if record.state.status.final and (task := await self.get(task_id)).final:
+                    return task  # it may have been requeued in between
                 await watch.changed(seen)
 
     async def wait_idle(self) -> None:
@@ -457,7 +457,11 @@ class Queue:
 
     async def _callback(self, task_id: str, on_final: OnFinal) -> None:
         try:
-            answer = on_final(await self.get(task_id))
+            task = await self.get(task_id)
+            if not task.final:  # it was requeued in between
+                self._call_at_final(task_id, on_final)
+                return
+            answer = on_final(task)
             if inspect.isawaitable(answer):
                 await answer
         except Exception:  # a callback's failure is its own

@@ -15,7 +15,8 @@ _trio_run: Any = trio._core._run
 def run_deterministically(seed: int, main: Callable[[], Awaitable[Any]], at_rest: Callable[[], None]) -> Any:
     """`trio.run(main)` where the seed chooses who goes first, and `at_rest` is called before each jump of the clock.
 
-    At that moment everybody waits for something, and no time has passed since they began to. `at_rest` must not raise.
+    At that moment everybody waits for something, and no time has passed since they began to. If `at_rest` raises, the
+    event loop ends as by a defect of trio.
     """
     with _chosen_by(seed):
         return trio.run(main, clock=_jumping_clock(at_rest))

@@ -155,8 +155,9 @@ class SlowWriter:
     def __init__(self, store: Any) -> None:
         self._gate: Gate = store
 
-    async def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
-        return await self._gate.apply_slowly(ops, self.chance)
+    async def apply(self, ops: Sequence[Op[Reply]]) -> tuple[list[Reply], float]:
+        """The replies, and the seconds that they took."""
+        return await self._gate.apply_slowly(ops, self.chance), 0.0
 
     def stop(self) -> None:
         """There is no thread to end."""

@@ -177,6 +177,9 @@ class Ledger:
             return
         known = self.tasks[event.seq]
         self._check(known, event)
+        run = self.runs.get((event.seq, event.epoch)) if event.kind in _ENDS_A_RUN else None
+        if run is not None and run.recorded is None:
+            self._recorded(run, event.kind)
         self._leave(known)
         was_final = known.final
         known.stage = event.phase or event.status
@@ -189,9 +192,6 @@ class Ledger:
             known.dropped = False
         elif event.kind is EventKind.DROPPED:
             known.dropped = True
-        if event.kind in _ENDS_A_RUN and (run := self.runs.get((event.seq, event.epoch))) is not None:
-            if run.recorded is None:
-                self._recorded(run, event.kind)
         self._enter(known)
         if known.final != was_final:
             self.unfinished += -1 if known.final else 1

@@ -27,6 +27,8 @@ class Plan:
     """Seconds for attempts whose task does not say."""
     submit_every: float
     """Mean seconds between the submits of one submitter."""
+    storm: float
+    """Seconds that the storm lasts at least."""
     fault_every: float | None
     """Mean seconds between faults; None for a world without."""
     hiccup: float
@@ -47,8 +49,9 @@ class Plan:
             executor_limits=chance.choice(({}, {}, {"sim": 2}, {"plain": 1}, {"sim": 3, "plain": 2})),
             grace=chance.choice((0.0, 0.5, 3.0)),
             timeout=chance.choice((10.0, 30.0)),
-            submit_every=chance.choice((0.05, 0.3, 1.0)),
-            fault_every=chance.choice((None, 2.0, 5.0, 10.0)),
+            submit_every=chance.choice((0.05, 0.3, 1.0, 2.0)),
+            storm=chance.choice((10.0, 40.0)),
+            fault_every=chance.choice((None, 1.0, 2.0, 5.0)),
             hiccup=chance.choice((0.0, 0.0, 0.02)),
             steps=chance.random() < 0.4,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -82,14 +83,15 @@ class Starting:
 
     def check_handed(self, process: Process, claim: Claim) -> None:
         """The claim must know what is free."""
-        if process.changing_settings:
-            return
+        turned_away = any(run.ended == "unregistered" for run in self._ledger.open_runs.values())
+        if process.changing_settings or turned_away:
+            return  # what is on its way need not be known yet
         free = self.free(process)
-        for pool, units in claim.free.items():
+        for pool in dict.fromkeys(pool for offer in claim.offers for pool in (*offer.needs, *chain(*offer.choices))):
             self._trial.expect(
-                pool not in free or free[pool] == units,
+                pool not in free or free[pool] == claim.free.get(pool),
                 3,
-                f"the scheduler takes {units} units of {pool} for free, but {free.get(pool)} are",
+                f"the scheduler takes {claim.free.get(pool)} units of {pool} for free, but {free.get(pool)} are",
             )
 
     def check_claimed(self, process: Process, claim: Claim, reply: Claimed) -> None:

@@ -337,6 +337,9 @@ class Workload:
         self._trial.say(f"{name} is unregistered")
         process.registered.remove(name)
         process.queue.executors.unregister(name)
+        for run in self._world.ledger.open_runs.values():
+            if run.known.head.executor == name and not run.began:
+                run.ended = "unregistered"
         try:
             await trio.sleep(self._chance.uniform(0.1, 5))
         finally:

@@ -54,6 +54,10 @@ SLACK = timedelta(microseconds=100)
 """By how much moments may differ from trio's time, which is a float."""
 
 
+class Stuck(Exception):
+    """Not even the end of everything makes an end; stops the event loop, come what may."""
+
+
 class World:
     """Everything there is."""
 
@@ -103,7 +107,7 @@ class World:
     async def _storm(self) -> None:
         """Faults at random, until everything has been submitted."""
         every, chance = self.trial.plan.fault_every, self._chance
-        while not self.workload.done:
+        while not self.workload.done or trio.current_time() < self.trial.plan.storm:
             await trio.sleep(1.0 if every is None else chance.expovariate(1 / every))
             if every is None or self.process is None:
                 continue
@@ -216,7 +220,10 @@ class World:
             case Claim() if isinstance(reply, Claimed):
                 for run in reply.runs:
                     known = self.ledger.tasks[run.seq]
-                    self.ledger.claimed(new_run(known, run.state.epoch, process, run.units))
+                    made = new_run(known, run.state.epoch, process, run.units)
+                    if known.head.executor not in process.registered:
+                        made.ended = "unregistered"
+                    self.ledger.claimed(made)
             case PutValue(namespace=namespace, key=key, value=value) if namespace == QUEUES and not refused:
                 assert value is not None
                 self._set_queue(key, decode_as(value, QueueSettings))
@@ -247,10 +254,11 @@ class World:
     def at_rest(self) -> None:
         """Everybody waits, and time is about to pass: what could be done now must have been done."""
         process = self.process
-        if self.trial.violation is not None:
-            return
         if trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf:
+            if self.trial.violation is not None:
+                raise Stuck
             self.trial.broken(4, "everybody waits, and nothing will ever happen")
+        if self.trial.violation is not None:
             return
         if process is None or not process.opened or process.dead or process.gate.in_flight:
             return
@@ -279,9 +287,7 @@ class World:
             if run.began and now > run.deadline + 1e-6 and not run.stubborn:
                 self.trial.broken(10, f"{run.name} goes on after its time")
             if not run.began and run.recorded is None:
-                if run.known.head.executor in process.registered:
-                    self.trial.broken(4, f"{run.name} was claimed, but never began")
-                run.ended = "unregistered"
+                self.trial.broken(4, f"{run.name} was claimed, but never began")
 
     def _check_endings(self, process: Process) -> None:
         for run in self.ledger.open_runs.values():

@@ -333,8 +333,14 @@ class MemoryStore:
         next_at = min(
             (wakes_at for kept in self._tasks.values() if (wakes_at := kept.state.wakes_at) is not None), default=None
         )
-        more = bool(self._settling) or (next_at is not None and next_at <= op.now)
-        return Advanced(events=tuple(events), next_at=next_at, more=more, lanes_version=self._lanes_version)
+        unsettled = bool(self._settling)
+        return Advanced(
+            events=tuple(events),
+            unsettled=unsettled,
+            next_at=next_at,
+            more=unsettled or (next_at is not None and next_at <= op.now),
+            lanes_version=self._lanes_version,
+        )
 
     def _take_over(self, op: TakeOver) -> TookOver:
         self._stops.clear()
@@ -390,11 +396,11 @@ class MemoryStore:
         self._enter(kept)
 
     def _enter(self, kept: _Kept) -> None:
+        lane = _lane(kept.head)
+        if lane not in self._ready:  # before any of its tasks is ready, so that it is offered when one becomes so
+            self._ready[lane] = []
+            self._lanes_version += 1
         if kept.state.phase is Phase.READY:
-            lane = _lane(kept.head)
-            if lane not in self._ready:
-                self._ready[lane] = []
-                self._lanes_version += 1
             insort(self._ready[lane], _ready(kept))
         key = kept.head.unique_key
         if key is not None and kept.state.status.final:

@@ -189,8 +189,9 @@ class Writer:
             states.append((key, STATES.dump(key, state)))
             ids.append((text_key(head.id), key))
             status.append((STATUS_KEY.pack(STATUS_CODE[state.status], seq), b""))
+            ready_key = self.ready_key(seq, head, state)  # makes the lane, to be offered before the task is ready
             if state.phase is Phase.READY:
-                ready.append((self.ready_key(seq, head, state), b""))
+                ready.append((ready_key, b""))
             if state.wakes_at is not None:
                 timers.append((timer_key(state.wakes_at, seq), b""))
             if head.unique_key is not None and not state.status.final:

@@ -298,8 +298,9 @@ class Following(ContractFrame):
         self._add_many(driver)
         told = len(driver.succeed(driver.start("parent")).events) - 1
         reply = driver.advance(limit=10)
-        assert (len(reply.events), reply.more) == (10, True)
-        assert len(driver.advance(limit=MANY).events) == MANY - told - 10
+        assert (len(reply.events), reply.more, reply.unsettled) == (10, True, True)
+        rest = driver.advance(limit=MANY)
+        assert (len(rest.events), rest.more, rest.unsettled) == (MANY - told - 10, False, False)
 
     def test_a_long_chain_fails_to_its_end(self, driver: StoreDriver) -> None:
         names = [f"link {n}" for n in range(MANY)]

@@ -1,0 +1,174 @@
+"""Runs one system through the work: each measurement on a fresh store, each process under a time limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from peers.environments import DRIVERS
+from peers.servers import served
+
+SERVERS = {"oq": "", "huey": "", "dramatiq": "redis", "taskiq": "redis", "pgqueuer": "postgres"}
+"""What each system keeps its tasks in; also the order of a run."""
+DRAIN_VARIANTS = {"oq": ("4", "200", "1,000")}
+"""The numbers of slots that oq drains with; the others have one tuned setting."""
+ROUND_TRIP_VARIANTS = {"oq": ("worker in another process", "worker in this process")}
+"""The first is as the others do it; the second is how an application embeds oq."""
+ROUND_TRIP_SAMPLES = 300
+PICK_UP_SAMPLES = 100
+
+Values = dict[str, float]
+
+
+class Broken(Exception):
+    """A driver failed or took too long; the reason is for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One measurement of one system in one setting."""
+
+    measure: str
+    """submit, drain, round_trips or pick_up"""
+    system: str
+    setting: str
+    values: Values
+    """`per_second`, or `p50_ms` and `p99_ms`."""
+    sync_ms: float
+    """How long a bare fdatasync took on that disk just before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """oq or a peer, with what is needed to run its driver."""
+
+    name: str
+    python: str
+    data: Path
+    """The directory in which each measurement makes its own."""
+    timeout: float
+    """Seconds that one process may take."""
+
+    def about(self) -> dict[str, str]:
+        """Versions, settings and promises, as the driver states them."""
+        return self._finished(self._start("about"))
+
+    def measure(self, about: dict[str, str], tasks: int) -> Iterator[Figure]:
+        """Do all the work, and give each figure as soon as it is there."""
+        for index, variant in enumerate(DRAIN_VARIANTS.get(self.name, ("",))):
+            with self._place() as place:
+                submitted = self._measured("submit", place, about, tasks=tasks)
+                if not index:
+                    yield submitted
+                yield self._measured("drain", place, about, tasks=tasks, variant=variant)
+        for index, variant in enumerate(ROUND_TRIP_VARIANTS.get(self.name, ("",))):
+            with self._place() as place, self._worker(place, needed=not index) as worker:
+                yield self._measured("round_trips", place, about, worker, samples=ROUND_TRIP_SAMPLES, variant=variant)
+        if about["pick_up"]:
+            with self._place() as place:
+                self._finished(self._start("backlog", *place, "--tasks", str(tasks)))
+                with self._worker(place, "pick_up") as worker:
+                    samples = min(PICK_UP_SAMPLES, tasks // 20)  # so that the backlog outlasts them
+                    yield self._measured("pick_up", place, about, worker, samples=samples)
+
+    def _measured(
+        self,
+        measure: str,
+        place: list[str],
+        about: dict[str, str],
+        worker: subprocess.Popen[str] | None = None,
+        **options: int | str,
+    ) -> Figure:
+        sync = sync_time(self.data)
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        values = self._finished(self._start(measure, *place, *words), worker)
+        setting = about[measure].format(variant=options.get("variant", ""))
+        return Figure(measure=measure, system=self.name, setting=setting, values=values, sync_ms=sync * 1e3)
+
+    @contextmanager
+    def _place(self) -> Iterator[list[str]]:
+        """A fresh directory and server; gives the words that tell a driver of them."""
+        with tempfile.TemporaryDirectory(prefix=f"{self.name}-", dir=self.data) as made:
+            Path(made).chmod(0o711)  # the server may run as another user
+            server = Path(made, "server")
+            server.mkdir()
+            with served(SERVERS[self.name], server) as address:
+                place = ["--place", made, "--server", address]
+                self._finished(self._start("prepare", *place))
+                yield place
+
+    @contextmanager
+    def _worker(
+        self, place: list[str], variant: str = "", *, needed: bool = True
+    ) -> Iterator[subprocess.Popen[str] | None]:
+        """A worker process for the length of the block."""
+        if not needed:
+            yield None
+            return
+        worker = self._start("work", *place, "--variant", variant)
+        try:
+            yield worker
+        finally:
+            end(worker)
+
+    def _start(self, phase: str, *words: str) -> subprocess.Popen[str]:
+        driver = DRIVERS / self.name / "driver.py"
+        return subprocess.Popen(
+            [self.python, str(driver), phase, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(DRIVERS.parent)},
+            start_new_session=True,  # so that its children end with it
+        )
+
+    def _finished(self, driver: subprocess.Popen[str], worker: subprocess.Popen[str] | None = None) -> Values:
+        """What the driver printed; raises Broken when it fails, takes too long, or its worker dies."""
+        limit = time.monotonic() + self.timeout
+        phase = driver.args[2]
+        while True:
+            try:
+                output, errors = driver.communicate(timeout=0.5)
+                break
+            except subprocess.TimeoutExpired:
+                if worker is not None and worker.poll() is not None:
+                    end(driver)
+                    raise Broken(f"{phase}: the worker ended: {last_line(worker.communicate()[1])}") from None
+                if time.monotonic() > limit:
+                    end(driver)
+                    raise Broken(f"{phase}: took longer than {self.timeout:.0f} s") from None
+        if driver.returncode:
+            raise Broken(f"{phase}: {last_line(errors)}")
+        return json.loads(output.splitlines()[-1])
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a driver and what it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no word"])[-1]
+
+
+def sync_time(directory: Path) -> float:
+    """Seconds that an fdatasync of 4 KiB takes there, the median of 50."""
+    times = []
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        for _ in range(50):
+            file.write(bytes(4_096))
+            start = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - start)
+    return median(times)
