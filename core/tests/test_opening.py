@@ -232,6 +232,21 @@ class TestLeaving:
         assert trio.current_time() == 3
         assert store.get("a").state.phase is Phase.READY
 
+    async def test_one_that_breaks_while_it_is_given_back_has_not_failed(self, store, autojump_clock):
+        async def behave(run):
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise RuntimeError("while cleaning up")
+
+        executor = ScriptedExecutor(behave=behave)
+        async with virtual_queue(executor, store=store, settings=with_grace(0)) as queue:
+            await queue.submit(executor.spec(id="a", retry=NO_RETRY))
+            await executor.next_run()
+        record = store.load("a")
+        assert (record.state.phase, record.state.attempt, record.state.failure) == (Phase.READY, 0, None)
+        assert [attempt.outcome for attempt in record.attempts] == [Outcome.RELEASED]
+
     async def test_one_that_does_not_end_is_told_of_and_runs_again_later(self, store, caplog, autojump_clock):
         async def behave(run):
             with trio.CancelScope(shield=True):

@@ -404,12 +404,19 @@ class TestLanesAndPools:
         assert executor.labels == ["other"]
 
     async def test_an_executor_cannot_change_the_pools_that_are_oqs_own(self, autojump_clock):
-        executor = quick(10, pools={"all": 99, "queue:default": 99, "executor:scripted": 99})
-        settings = Settings(scheduler=SchedulerSettings(limits={"scripted": 2}))
-        async with virtual_queue(executor, workers=3, settings=settings) as queue:
-            await queue.submit_many([executor.spec() for _ in range(9)])
+        first = quick(10, name="first")
+        greedy = quick(10, name="greedy", pools={"all": 99, "queue:default": 99, "executor:first": 99})
+        settings = Settings(scheduler=SchedulerSettings(limits={"first": 1}))
+        async with virtual_queue(first, greedy, workers=6, settings=settings) as queue:
+            await queue.set_limit("default", 4)
+            await queue.submit_many([first.spec() for _ in range(9)])
+            await queue.submit_many([greedy.spec() for _ in range(9)])
+            await queue.submit_many([greedy.spec(queue="other") for _ in range(9)])
             await until(1)
-            assert len(executor.running) == 2
+            running = [run.task for run in first.running + greedy.running]
+            assert len(running) == 6
+            assert [task.queue for task in running].count("default") == 4
+            assert len(first.running) == 1
 
     @pytest.mark.parametrize("wrong", ["pools", "lane_pools"])
     @pytest.mark.parametrize("answer", ["raise", "nonsense"])
@@ -726,15 +733,20 @@ class TestLosses:
             await queue.submit_many([executor.spec("other") for _ in range(3)])
             await queue.start()
             urgent = await executor.next_run()
+            await queue.submit(executor.spec("other", priority="low"))
             await until(trio.current_time() + 10)
             assert [run.label for run in executor.running] == ["urgent"]  # the suspect is next, and waits for quiet
             urgent.complete()
             suspect = await executor.next_run()
+            await queue.submit(executor.spec("urgent", priority="high"))
             await until(trio.current_time() + 10)
             assert [run.label for run in executor.running] == ["suspect"]
             suspect.complete()
             await wait_all_tasks_blocked()
-            assert [run.label for run in executor.running] == ["other"] * 3
+            assert sorted(run.label for run in executor.running) == ["other", "other", "other", "urgent"]
+            for run in executor.running:
+                run.complete()
+            await wait_all_tasks_blocked()
             for run in executor.running:
                 run.complete()
             assert (await queue.wait("a")).status is Status.COMPLETED
@@ -835,6 +847,20 @@ class TestSharedStores:
             handle = await office.submit(executor.spec())
             assert (await handle.wait()).status is Status.COMPLETED
             assert trio.current_time() <= 5 + 3 * LONGEST_SLEEP
+
+    async def test_a_lane_that_is_new_there_is_seen_with_the_next_claim(self, store, autojump_clock):
+        executor = quick()
+        async with (
+            virtual_queue(executor, store=store) as one,
+            virtual_queue(ScriptedExecutor(), store=store, workers=0) as office,
+        ):
+            await one.submit(executor.spec("mine"))
+            await trio.sleep(5)
+            await office.submit(executor.spec("theirs", lane="new"))
+            await trio.sleep(1)
+            await one.submit(executor.spec("mine"))
+            await until(7)
+            assert executor.labels.count("theirs") == 1
 
     async def test_a_cancel_at_one_stops_a_run_at_the_other(self, store, autojump_clock):
         executor = ScriptedExecutor()

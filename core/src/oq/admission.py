@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
+import attrs
 import msgspec
 
 from oq.codec import decode_as, encode
@@ -23,7 +24,6 @@ MAX_TAGS = 32
 MAX_SECONDS = 100 * 365 * 86400
 """The longest delay and the longest life of a result: a hundred years, so that every moment is one of the calendar."""
 _NAME_RULE = f"must be a text of 1 to {MAX_NAME} printable characters"
-_ON_PARENT_FAILURE = get_args(OnParentFailure)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 
 
@@ -103,70 +103,114 @@ def admit_all(
 
 
 def _problems(spec: TaskSpec) -> list[Problem]:
+    """What is wrong with the fields that were given; defaults are right."""
     wrong: list[Problem] = []
-
-    def check(field: str, ok: bool, message: str) -> None:  # reads as a sentence at every call
-        if not ok:
-            wrong.append(Problem(field, message))
-
-    for field in ("executor", "action"):
-        check(field, isinstance(getattr(spec, field), str), "must be a text")
-    for field in ("queue", "lane", "unique_key", "group", "id"):
+    for field, check in _CHECKS.items():
         value = getattr(spec, field)
-        if value is not None or field == "queue":
-            check(field, _is_name(value), _NAME_RULE)
-    if isinstance(spec.id, str) and _is_name(spec.id):
-        check("id", _PLAIN_ID.fullmatch(spec.id) is not None, "may have only letters, digits and . _ : @ / + -")
-    check("queue", spec.queue != EVERY_QUEUE, f"{EVERY_QUEUE!r} stands for all queues")
-    for field in ("tags", "after"):
-        wrong += _problems_of_names(field, getattr(spec, field))
-    if isinstance(spec.tags, Sequence):
-        check("tags", len(spec.tags) <= MAX_TAGS, f"there may be at most {MAX_TAGS}")
-    if spec.metadata:
-        wrong += _problems_of_metadata(spec.metadata)
-    else:
-        check("metadata", isinstance(spec.metadata, Mapping), "must be an object")
-    for field in ("delay", "timeout", "result_ttl"):
-        value = getattr(spec, field)
-        if value is not None:
-            wrong += _problems_of_seconds(field, value)
-    check("delay", spec.delay is None or spec.run_at is None, "cannot be given together with run_at")
-    for field in ("run_at", "expires_at"):
-        value = getattr(spec, field)
-        if value is not None:
-            check(field, _is_moment(value), "must be a moment with a time zone, such as 2026-01-31T09:00:00Z")
-    check("retry", spec.retry is None or isinstance(spec.retry, RetryPolicy), "must be a RetryPolicy")
-    check("on_parent_failure", spec.on_parent_failure in _ON_PARENT_FAILURE, "must be 'fail' or 'continue'")
+        if value is not _DEFAULTS[field]:
+            wrong += check(field, value)
+    if spec.delay is not None and spec.run_at is not None:
+        wrong.append(Problem("delay", "cannot be given together with run_at"))
     return wrong
 
 
-def _problems_of_names(field: str, names: Any) -> list[Problem]:
-    if isinstance(names, str) or not isinstance(names, Sequence):
+def _check_text(field: str, value: Any) -> list[Problem]:
+    return [] if isinstance(value, str) else [Problem(field, "must be a text")]
+
+
+def _check_name(field: str, value: Any) -> list[Problem]:
+    return [] if _is_name(value) else [Problem(field, _NAME_RULE)]
+
+
+def _check_queue(field: str, value: Any) -> list[Problem]:
+    if value == EVERY_QUEUE:
+        return [Problem(field, f"{EVERY_QUEUE!r} stands for all queues")]
+    return _check_name(field, value)
+
+
+def _check_id(field: str, value: Any) -> list[Problem]:
+    if _is_name(value) and not _PLAIN_ID.fullmatch(value):
+        return [Problem(field, "may have only letters, digits and . _ : @ / + -")]
+    return _check_name(field, value)
+
+
+def _check_names(field: str, value: Any) -> list[Problem]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
         return [Problem(field, "must be a list of texts")]
-    return [Problem(f"{field}[{index}]", _NAME_RULE) for index, name in enumerate(names) if not _is_name(name)]
+    return [Problem(f"{field}[{index}]", _NAME_RULE) for index, name in enumerate(value) if not _is_name(name)]
 
 
-def _problems_of_metadata(metadata: Any) -> list[Problem]:
+def _check_tags(field: str, value: Any) -> list[Problem]:
+    wrong = _check_names(field, value)
+    if isinstance(value, Sequence) and len(value) > MAX_TAGS:
+        wrong.append(Problem(field, f"there may be at most {MAX_TAGS}"))
+    return wrong
+
+
+def _check_metadata(field: str, value: Any) -> list[Problem]:
     """What would not come back from the store as an object."""
-    if not isinstance(metadata, Mapping):
-        return [Problem("metadata", "must be an object")]
+    if not isinstance(value, Mapping):
+        return [Problem(field, "must be an object")]
+    if not value:
+        return []
     try:
-        decode_as(encode(dict(metadata)), dict[str, Any])
+        decode_as(encode(dict(value)), dict[str, Any])
     except msgspec.ValidationError:
-        return [Problem("metadata", "may have only texts as names")]
+        return [Problem(field, "may have only texts as names")]
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return [Problem("metadata", f"cannot be stored: {error}")]
+        return [Problem(field, f"cannot be stored: {error}")]
     return []
 
 
-def _problems_of_seconds(field: str, value: Any) -> list[Problem]:
+def _check_seconds(field: str, value: Any) -> list[Problem]:
     if not (_is_number(value) and value >= 0):
         return [Problem(field, "must be a number of seconds, 0 or more")]
-    if field == "timeout":
-        return [] if value > 0 else [Problem(field, "must be more than 0 seconds")]
     if value > MAX_SECONDS:
         return [Problem(field, f"must be at most {MAX_SECONDS:,} seconds, which is a hundred years")]
     return []
+
+
+def _check_timeout(field: str, value: Any) -> list[Problem]:
+    if not (_is_number(value) and value >= 0):
+        return [Problem(field, "must be a number of seconds, 0 or more")]
+    return [] if value > 0 else [Problem(field, "must be more than 0 seconds")]
+
+
+def _check_moment(field: str, value: Any) -> list[Problem]:
+    if _is_moment(value):
+        return []
+    return [Problem(field, "must be a moment with a time zone, such as 2026-01-31T09:00:00Z")]
+
+
+def _check_retry(field: str, value: Any) -> list[Problem]:
+    return [] if isinstance(value, RetryPolicy) else [Problem(field, "must be a RetryPolicy")]
+
+
+def _check_on_parent_failure(field: str, value: Any) -> list[Problem]:
+    return [] if value in get_args(OnParentFailure) else [Problem(field, "must be 'fail' or 'continue'")]
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], list[Problem]]] = {
+    "executor": _check_text,
+    "action": _check_text,
+    "queue": _check_queue,
+    "lane": _check_name,
+    "unique_key": _check_name,
+    "group": _check_name,
+    "id": _check_id,
+    "tags": _check_tags,
+    "after": _check_names,
+    "metadata": _check_metadata,
+    "delay": _check_seconds,
+    "result_ttl": _check_seconds,
+    "timeout": _check_timeout,
+    "run_at": _check_moment,
+    "expires_at": _check_moment,
+    "retry": _check_retry,
+    "on_parent_failure": _check_on_parent_failure,
+}
+_DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in attrs.fields(TaskSpec)}
+"""A factory is no default that a value could be, so such a field is always checked."""
 
 
 def _is_name(value: Any) -> bool:

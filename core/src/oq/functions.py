@@ -22,6 +22,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD,)
+
+
 class TaskFunction(Generic[P, R]):
     """An async function that can be called as ever, or made into a task with `spec`."""
 
@@ -30,6 +33,9 @@ class TaskFunction(Generic[P, R]):
         self._function = function
         self._signature = inspect.signature(function)
         self._payload = payload
+        self._names = tuple(self._signature.parameters)
+        self._is_plain = all(p.kind in _PLAIN for p in self._signature.parameters.values())
+        """Whether every argument has a name of its own, so that calls need not be bound the slow way."""
         self.action = Action(
             payload=payload,
             summary=(inspect.getdoc(function) or f"the function {name}").partition("\n")[0],
@@ -52,10 +58,13 @@ class TaskFunction(Generic[P, R]):
         Raises InvalidTask when the arguments do not fit the signature; their types are checked at submit.
         """
         try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidTask(f"{self.name}: {error}", "payload") from None
-        return TaskSpec(executor=EXECUTOR_NAME, action=self.name, payload=self._payload(**bound.arguments))
+            if self._is_plain and len(args) <= len(self._names):
+                payload = self._payload(**dict(zip(self._names, args, strict=False)), **kwargs)
+            else:
+                payload = self._payload(**self._signature.bind(*args, **kwargs).arguments)
+        except TypeError:
+            raise InvalidTask(f"{self.name}: {self._misfit(args, kwargs)}", "payload") from None
+        return TaskSpec(executor=EXECUTOR_NAME, action=self.name, payload=payload)
 
     async def run(self, payload: Any) -> R:
         """Call the function with a payload's arguments."""
@@ -74,9 +83,17 @@ class TaskFunction(Generic[P, R]):
                     args.append(value)
         return await self._function(*args, **kwargs)
 
+    def _misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """Why the arguments do not fit the signature."""
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            return str(error)
+        return "the arguments do not fit"
+
     def _describe(self, payload: Any) -> str:
-        values = attrs.asdict(payload, recurse=False)
-        return f"{self.name}({', '.join(f'{key}={value!r:.60}' for key, value in values.items())})"
+        shown = ", ".join([f"{name}={getattr(payload, name)!r:.60}" for name in self._names])
+        return f"{self.name}({shown})"
 
 
 class Functions:

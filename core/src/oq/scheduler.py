@@ -260,7 +260,7 @@ class Scheduler:
         units: dict[str, int] = {}
         if isinstance(executor, HasPools):
             wanted = executor.lane_pools(own_lane)
-            units = {pool: int(number) for pool, number in executor.pools().items() if pool != EVERYTHING}
+            units = {pool: int(number) for pool, number in executor.pools().items() if not _is_oqs_own(pool)}
         if wanted is None:
             return None
         units[f"queue:{queue}"] = self._queue_limit(queue)
@@ -327,6 +327,11 @@ class Scheduler:
                 continue
             for seq, epoch in renewed.lost:
                 self._runner.end_over(seq, epoch)
+
+
+def _is_oqs_own(pool: str) -> bool:
+    """Whether no executor may say how many units the pool has."""
+    return pool == EVERYTHING or pool.startswith(("queue:", "executor:"))
 
 
 def new_worker_name() -> str:

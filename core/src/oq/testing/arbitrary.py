@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from oq.query import TaskFilter
-from oq.store.base import EVERY_QUEUE, Ending, Failed, NewTask, PutValue, Released, Retried, Succeeded
+from oq.store.base import ANY_NUMBER, EVERY_QUEUE, Ending, Failed, NewTask, PutValue, Released, Retried, Room, Succeeded
 from oq.task import Priority, Status
 from oq.testing.builders import POOL, at, failure, new_task, offer, pause
 
@@ -41,6 +41,13 @@ values = st.builds(pause, st.sampled_from([*QUEUE_NAMES, EVERY_QUEUE]), paused=s
     value=st.sampled_from([None, b"", b"value"]),
     expect=st.none() | st.integers(0, 2),
 )
+rooms = st.sampled_from([ANY_NUMBER] * 6) | st.builds(
+    Room,
+    tasks=st.none() | st.integers(1, 12),
+    tasks_per_queue=st.none() | st.integers(1, 8),
+    size=st.none() | st.integers(0, 100),
+    size_per_queue=st.none() | st.integers(0, 60),
+)
 filters = st.builds(
     TaskFilter,
     status=st.none() | st.sampled_from(Status),
@@ -65,6 +72,7 @@ def new_tasks(draw: st.DrawFn, known: list[str], fresh: str, clock: int) -> NewT
         queue=queue,
         lane=lane,
         submitted_at=at(clock),
+        payload=draw(st.sampled_from([b"payload", b"", b"a longer payload"])),
         tags=tuple(draw(st.lists(st.sampled_from(["red", "blue"]), max_size=2, unique=True))),
         group=draw(st.sampled_from([None, "g"])),
         unique_key=draw(st.sampled_from([None, None, None, None, "k", "k", "l"])),

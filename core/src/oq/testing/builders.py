@@ -40,7 +40,7 @@ def new_task(
     **head: Any,
 ) -> NewTask:
     """A task that is ready at once unless `head`, the other fields of `TaskHead`, say otherwise."""
-    fields: dict[str, Any] = {"action": "run", **head}
+    fields: dict[str, Any] = {"action": "run", "size": len(payload), **head}
     return NewTask(
         head=TaskHead(id=task_id, executor=executor, queue=queue, lane=lane, submitted_at=submitted_at, **fields),
         priority=priority,

@@ -109,8 +109,9 @@ class StoreDriver:
 
     # Ops
 
-    def add(self, *tasks: NewTask, now: datetime = START, idempotency: str | None = None, digest: str = "") -> Added:
-        return self.send(AddMany(tasks=tasks, now=now, idempotency=idempotency, digest=digest))
+    def add(self, *tasks: NewTask, now: datetime = START, **fields: Any) -> Added:
+        """Add the tasks; `fields` are the others of `AddMany`."""
+        return self.send(AddMany(tasks=tasks, now=now, **fields))
 
     def claim(self, *offers: Offer, **fields: Any) -> Claimed:
         """Claim as `oq.testing.claim` does with the same arguments."""

@@ -36,6 +36,7 @@ from oq.store.base import (
     Renew,
     Reply,
     Requeue,
+    Room,
     SetPriority,
     Store,
     Succeeded,
@@ -53,6 +54,7 @@ from oq.testing.arbitrary import (
     new_tasks,
     offers,
     priorities,
+    rooms,
     seconds,
     seldom,
     sometimes,
@@ -135,11 +137,11 @@ class _StoreMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(data=st.data(), count=st.integers(1, 4), again=seldom)
-    def add(self, data: st.DataObject, count: int, again: bool) -> None:
+    @rule(data=st.data(), count=st.integers(1, 4), room=rooms, again=seldom)
+    def add(self, data: st.DataObject, count: int, room: Room, again: bool) -> None:
         """Add a few tasks, seldom with an id or a parent that cannot be, seldom twice."""
         tasks = [data.draw(new_tasks(self.ids[-8:], self._fresh("t"), self.clock)) for _ in range(count)]
-        self._add(AddMany(tasks=tuple(tasks), now=at(self.clock)), again=again)
+        self._add(AddMany(tasks=tuple(tasks), now=at(self.clock), room=room), again=again)
 
     @rule(data=st.data(), key=st.sampled_from(["once", "twice"]), digest=st.sampled_from(["this", "this", "that"]))
     def add_idempotently(self, data: st.DataObject, key: str, digest: str) -> None:

@@ -6,6 +6,7 @@ from oq.testing.store_contract.adding import Adding
 from oq.testing.store_contract.claiming import Claiming
 from oq.testing.store_contract.following import Following
 from oq.testing.store_contract.keeping import Keeping
+from oq.testing.store_contract.limiting import Limiting
 from oq.testing.store_contract.moving import Moving
 from oq.testing.store_contract.passing import Passing
 from oq.testing.store_contract.reading import Reading
@@ -14,7 +15,7 @@ from oq.testing.store_contract.running import Running
 __all__ = ["StoreContract"]
 
 
-class StoreContract(Adding, Claiming, Running, Moving, Following, Passing, Reading, Keeping):
+class StoreContract(Adding, Limiting, Claiming, Running, Moving, Following, Passing, Reading, Keeping):
     """What every store does. Its author subclasses it, says how to open the store, and passes all of it::
 
         class TestMyStore(oq.testing.StoreContract):
