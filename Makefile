@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo uv pip install --quiet --python $(BIN)/python || echo $(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench torture clean
 
 help:  ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ format: $(READY)  ## Put all code into form
 
 bench: $(READY)  ## Print what oq does on this machine
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+torture: $(READY)  ## Kill, cut, flip and fill (minutes): every promise after each, as a table
+	@cd tests && ../$(BIN)/python -m torture kills --each $(or $(EACH),100)
+	@cd tests && ../$(BIN)/python -m torture torn --images $(or $(IMAGES),1000)
+	@cd tests && ../$(BIN)/python -m torture flips --number $(or $(FLIPS),1000)
 
 clean:  ## Remove what the others made
 	@rm -rf $(VENV) demo-data oq-data .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -22,7 +22,7 @@ from typing import Any
 from peers import report
 from peers.environments import NoEnvironment, python_of
 from peers.kit import SLOTS
-from peers.running import SERVERS, Broken, Figure, System
+from peers.running import SERVERS, Broken, Disk, Figure, System
 from peers.servers import NoServer, describe
 
 CACHE = Path(__file__).parent.parent / ".venv-peers"
@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="do it so often and show medians")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well, for plot.py")
     parser.add_argument("--data", type=Path, default=CACHE, help="a directory on the disk to measure")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds that one process may take (default 300)")
+    parser.add_argument("--patience", type=float, default=20, help="seconds to wait for a calm disk before each figure")
+    parser.add_argument("--timeout", type=float, default=180, help="seconds that one process may take (default 180)")
     arguments = parser.parse_args()
     if arguments.tasks < 200:
         parser.error("--tasks: fewer than 200 say nothing")
@@ -52,6 +53,7 @@ def main() -> None:
 
 def measured(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
     """Run every system that can be run, round after round; what cannot is noted with its reason."""
+    disk = Disk(data, arguments.patience)
     systems: dict[str, System] = {}
     abouts: dict[str, dict[str, str]] = {}
     skipped: dict[str, str] = {}
@@ -60,7 +62,7 @@ def measured(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
         try:
             server = describe(SERVERS[name])
             python = python_of(name, CACHE)
-            system = System(name=name, python=python, data=data, timeout=arguments.timeout)
+            system = System(name=name, python=python, data=data, disk=disk, timeout=arguments.timeout)
             about = system.about()
         except (NoServer, NoEnvironment, Broken) as error:
             skipped[name] = str(error)

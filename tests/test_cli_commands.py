@@ -372,6 +372,15 @@ class TestCheck:
         assert answer.err == "./oq-data: 1 problem\n"
         assert oq("status", task_id).code == 3
 
+    def test_a_file_that_kills_whoever_reads_it_kills_a_child_only(self, oq, home, batch_file):
+        oq("submit", "batch", "--file", batch_file(*(a_script(command=f"echo {'x' * 3000}") for _ in range(100))))
+        data = home / "oq-data" / "data.mdb"
+        os.truncate(data, 3 * 4096)
+        answer = oq("check")
+        assert answer.code == 1
+        [line] = answer.out.splitlines()
+        assert "damaged" in line
+
     def test_what_is_no_database_at_all_is_told(self, oq, home):
         (home / "oq-data").mkdir()
         (home / "oq-data" / "data.mdb").write_bytes(b"nonsense" * 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ WARM_UP = 20
 SLOTS = 4
 """How many tasks a worker runs at once while the pick-up is measured."""
 LOW_TASK = 0.02
-"""Seconds that each task of the backlog sleeps, so that all slots are busy and the backlog outlasts the samples."""
+"""Seconds that a task of the backlog sleeps on average, so that it keeps all slots busy and outlasts the samples."""
 BETWEEN = 0.05
 """Seconds between two critical tasks."""
 
@@ -95,21 +96,6 @@ def wait_until(true: Callable[[], bool], every: float = 0.005) -> None:
         time.sleep(every)
 
 
-class Counter:
-    """How many no-op tasks this worker has run, so that nobody asks the store before they are through."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def noop(self, number: int) -> int:
-        self.number += 1
-        return number
-
-    async def noop_async(self, number: int) -> int:
-        self.number += 1
-        return number
-
-
 # Rates
 
 
@@ -159,6 +145,11 @@ async def measure_round_trips_async(once: Callable[[int], Awaitable[object]], sa
 
 
 # The pick-up of critical tasks; all processes of a machine share the clock
+
+
+def nap_time() -> float:
+    """Seconds that a task of the backlog sleeps; they differ, or slots that started together would stay in step."""
+    return random.uniform(0.5, 1.5) * LOW_TASK
 
 
 def note_start(path: str, index: int) -> None:

@@ -12,7 +12,7 @@ TITLES = {
     "submit": "submit {tasks:,} tasks in bulk",
     "drain": "drain {tasks:,} no-op tasks, one worker process",
     "round_trips": "submit to result on an idle queue, one at a time: p50 (p99)",
-    "pick_up": "start of a critical task behind {tasks:,} low ones, {slots} slots, 20 ms a task: p50 (p99)",
+    "pick_up": "submit to start of a critical task behind {tasks:,} low ones: p50 (p99)",
 }
 Row = dict[str, Any]
 
@@ -58,15 +58,15 @@ def table(run: dict[str, Any]) -> str:
     """The run as text, at most 100 columns wide."""
     lines = [
         f"{run['tasks']:,} no-op tasks, medians of {run['rounds']} round(s), {run['cpus']} CPUs, {run['python']}",
-        "«speed»: compared with oq in this run, oq = 1. «sync»: a bare fdatasync just before, in ms;",
-        "where it differs much within a block, the disk was busy and the block says little.",
+        "«speed»: compared with oq in this run, oq = 1. «sync»: a bare fdatasync before and after, in ms; where",
+        "it differs much within a block, the disk was busy with something else and the block says little.",
     ]
     for measure, title in TITLES.items():
         rows = [row for row in run["figures"] if row["measure"] == measure]
         absent = [name for name, about in run["systems"].items() if not about[measure]]
         if not rows:
             continue
-        lines += ["", f"{title.format(tasks=run['tasks'], slots=run['slots']):72}  {'speed':>17} {'sync':>6}"]
+        lines += ["", f"{title.format(tasks=run['tasks']):72}  {'speed':>17} {'sync':>6}"]
         best = compared([row for row in rows if row["system"] == "oq"] or rows)
         for row in rows:
             ratio = "" if row["ratio"] is None else "oq = 1" if row is best else f"{row['ratio']:.2f}"
@@ -81,6 +81,6 @@ def table(run: dict[str, Any]) -> str:
 def promises(systems: dict[str, dict[str, str]]) -> Iterable[str]:
     """For each system its versions, what survives what, and what results it stores."""
     for name, about in systems.items():
-        yield f"{name}: {about['versions']}"
+        yield textwrap.fill(f"{name}: {about['versions']}", WIDTH, subsequent_indent="  ")
         for what, key in (("a process is killed", "kill"), ("power is lost", "power"), ("stored results", "results")):
             yield textwrap.fill(about[key], WIDTH, initial_indent=f"  {what:20} ", subsequent_indent=" " * 23)

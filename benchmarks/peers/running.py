@@ -44,7 +44,37 @@ class Figure:
     values: Values
     """`per_second`, or `p50_ms` and `p99_ms`."""
     sync_ms: float
-    """How long a bare fdatasync took on that disk just before."""
+    """How long a bare fdatasync took on that disk, the mean of just before and just after."""
+
+
+class Disk:
+    """Waits for a calm moment of the disk, on which everything here depends, and says how calm it is."""
+
+    def __init__(self, directory: Path, patience: float) -> None:
+        self._directory = directory
+        self._patience = patience
+        self._least = min(self.sync_time() for _ in range(10))
+
+    def wait_calm(self) -> float:
+        """Seconds that an fdatasync takes, once that is not twice the least seen, or when patience is over."""
+        limit = time.monotonic() + self._patience
+        while True:
+            now = self.sync_time()
+            self._least = min(self._least, now)
+            if now < 2 * self._least or time.monotonic() > limit:
+                return now
+            time.sleep(0.2)
+
+    def sync_time(self) -> float:
+        """Seconds that an fdatasync of 4 KiB takes now, the median of 50."""
+        times = []
+        with tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
+            for _ in range(50):
+                file.write(bytes(4_096))
+                start = time.perf_counter()
+                os.fdatasync(file.fileno())
+                times.append(time.perf_counter() - start)
+        return median(times)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +85,7 @@ class System:
     python: str
     data: Path
     """The directory in which each measurement makes its own."""
+    disk: Disk
     timeout: float
     """Seconds that one process may take."""
 
@@ -88,11 +119,12 @@ class System:
         worker: subprocess.Popen[str] | None = None,
         **options: int | str,
     ) -> Figure:
-        sync = sync_time(self.data)
+        before = self.disk.wait_calm()
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         values = self._finished(self._start(measure, *place, *words), worker)
         setting = about[measure].format(variant=options.get("variant", ""))
-        return Figure(measure=measure, system=self.name, setting=setting, values=values, sync_ms=sync * 1e3)
+        sync_ms = (before + self.disk.sync_time()) / 2 * 1e3
+        return Figure(measure=measure, system=self.name, setting=setting, values=values, sync_ms=sync_ms)
 
     @contextmanager
     def _place(self) -> Iterator[list[str]]:
@@ -160,15 +192,3 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def last_line(text: str) -> str:
     return (text.strip().splitlines() or ["no word"])[-1]
-
-
-def sync_time(directory: Path) -> float:
-    """Seconds that an fdatasync of 4 KiB takes there, the median of 50."""
-    times = []
-    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        for _ in range(50):
-            file.write(bytes(4_096))
-            start = time.perf_counter()
-            os.fdatasync(file.fileno())
-            times.append(time.perf_counter() - start)
-    return median(times)

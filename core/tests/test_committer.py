@@ -5,20 +5,21 @@ from itertools import pairwise
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
-from oq.committer import FIRST_PAUSE, MAX_BATCH, Committer
-from oq.errors import LeaseLost, QueueClosed, StoreUnavailable, TaskExists, TaskNotFound
+from oq.committer import FIRST_PAUSE, INLINE_BATCH, MAX_BATCH, SLOW_FLUSH, Committer
+from oq.errors import LeaseLost, QueueClosed, StoreUnavailable, TaskNotFound
 from oq.store.base import (
     AddMany,
     Advance,
-    Advanced,
     AppendChunks,
     Cancel,
     Claim,
     Finish,
     PutValue,
     Refused,
+    Released,
     Renew,
     Stored,
     Succeeded,
@@ -424,6 +425,43 @@ class TestTheWriterThread:
                     nursery.start_soon(flushes.committer.apply, put(str(number)))
             assert len(flushes.store.batches) < 20
 
+    async def test_left_to_itself_it_flushes_inline_what_is_small(self):
+        before = threading.active_count()
+        async with Flushes(inline=None) as flushes:
+            for number in range(20):
+                await flushes.committer.apply(put(str(number)))
+            assert threading.active_count() == before
+
+    async def test_and_on_the_thread_what_is_large(self):
+        before = threading.active_count()
+        async with Flushes(inline=None) as flushes:
+            await flushes.committer.apply(add(*(str(number) for number in range(INLINE_BATCH + 1))))
+            assert threading.active_count() == before + 1
+
+    async def test_and_everything_when_the_disk_is_slow_until_it_is_quick_again(self, monkeypatch):
+        now, takes, threads = 0.0, 10 * SLOW_FLUSH, []
+
+        def clock():
+            nonlocal now
+            now += takes
+            return now
+
+        monkeypatch.setattr("oq.committer.perf_counter", clock)
+        async with Flushes(inline=None) as flushes:
+            apply = flushes.store.apply
+
+            def noted(ops):
+                threads.append(threading.current_thread() is not threading.main_thread())
+                return apply(ops)
+
+            flushes.store.apply = noted
+            for _ in range(5):
+                await flushes.committer.apply(put())
+            takes = 0.0
+            for _ in range(100):
+                await flushes.committer.apply(put())
+        assert (threads[0], threads[4], threads[-1]) == (False, True, False)
+
     async def test_inline_there_is_no_thread(self, autojump_clock):
         before = threading.active_count()
         async with Flushes() as flushes:
@@ -471,8 +509,6 @@ class TestInAQueue:
             await trio.sleep(100)
             assert executor.labels == ["first"]
             assert (await first.refresh()).status == "running"
-            with pytest.raises(StoreUnavailable):
-                await queue.submit(executor.spec("third"))
             store.recover()
             (await executor.next_run()).complete("too")
             assert await first.result() == "kept"
@@ -504,10 +540,18 @@ class TestInAQueue:
             with trio.fail_after(10):
                 (await executor.next_run()).complete()
 
-    async def test_an_ending_that_came_too_late_is_no_trouble(self, caplog, autojump_clock):
+    async def test_a_late_end_of_a_released_run_is_refused_and_changes_nothing(self, autojump_clock):
         async with Flushes() as flushes:
-            with pytest.raises(LeaseLost):
-                await flushes.committer.apply(finish(7, 7))
-            with pytest.raises(TaskExists):
-                await flushes.committer.apply(add("a", "a"))
-            assert isinstance(await flushes.committer.apply(Advance(now=START)), Advanced)
+            apply = flushes.committer.apply
+            await apply(add("a"))
+            await apply(claim())
+            await apply(replace(finish(epoch=1), ending=Released()))
+            for attempt in (1, 2):
+                before = flushes.store.get("a")
+                with pytest.raises(LeaseLost):
+                    await apply(finish(epoch=1))
+                assert flushes.store.get("a") == before
+                if attempt == 1:
+                    await apply(claim())
+            await apply(finish(epoch=2))
+            assert flushes.store.get("a").state.status == "completed"

@@ -108,9 +108,9 @@ def test_every_exception_of_oq_has_a_sentence_about_it():
         (VersionConflict("cron", "daily", 3), "cron/daily is at version 3; read it again and repeat the change"),
         (
             UnknownExecutor("ollama", ["python"]),
-            "(registered: python); it may need a package that is not installed: oq-ollama",
+            "(there are: python); install oq-ollama",
         ),
-        (UnknownExecutor("ollama", []), "(registered: none)"),
+        (UnknownExecutor("ollama", []), "(there are: none)"),
         (UnknownAction("ollama", "chatt", ["chat", "embed"]), "has no action 'chatt' (it has: chat, embed)"),
         (QueueClosed(), "the queue is closed"),
         (QueueFull("pending tasks", 10_000, 2.0), "pending tasks is at its limit of 10,000; try again in 2 s"),

@@ -1,5 +1,7 @@
 """A queue is opened for the length of a block, and whatever ends the block, its end is in order."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 
@@ -94,6 +96,14 @@ class TestOpening:
         with pytest.raises(StoreUnavailable):
             async with virtual_queue(store=face):
                 pass
+        assert store.runner() is None
+
+    async def test_in_a_scope_that_is_cancelled_already_it_ends_at_once(self, store, autojump_clock):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with virtual_queue(store=store):
+                await trio.sleep_forever()
+        assert (scope.cancelled_caught, trio.current_time()) == (True, 0)
         assert store.runner() is None
 
     async def test_the_resources_of_executors_are_held_for_the_length_of_the_block(self, autojump_clock):
@@ -329,6 +339,32 @@ class TestLeaving:
 
 
 class TestCrashes:
+    async def test_an_interruption_in_the_midst_of_a_run_comes_out_too(self, store, executor, autojump_clock):
+        told = []
+
+        async def wait_for_quiet(queue):
+            with suppress(QueueClosed):
+                await queue.wait_idle()
+            told.append("quiet")
+
+        async def wait_for_task(handle):
+            with pytest.raises(QueueClosed):
+                await handle.wait()
+            told.append("closed")
+
+        async with trio.open_nursery() as nursery:
+            with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
+                async with virtual_queue(executor, store=store) as queue:
+                    await queue.submit_many([executor.spec() for _ in range(3)])
+                    run = await executor.next_run()
+                    nursery.start_soon(wait_for_quiet, queue)
+                    nursery.start_soon(wait_for_task, queue.handle(run.task.id))
+                    await trio.sleep(1)
+                    run.fail(KeyboardInterrupt())
+                    await trio.sleep_forever()
+        assert sorted(told) == ["closed", "quiet"]
+        assert store.runner() is None
+
     async def test_a_defect_of_the_store_comes_out_and_nobody_is_left_waiting(self, store, executor, autojump_clock):
         face = SteeredStore(store)
         with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match="defect"), flatten_subgroups=True):

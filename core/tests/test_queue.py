@@ -59,6 +59,21 @@ def failing():
     return ScriptedExecutor(behave=behave)
 
 
+def hold_up(store, task_id):
+    """Let the flush that adds this task wait, on its thread, for the second event; the first tells that it does."""
+    entered, go_on = threading.Event(), threading.Event()
+    apply = store.apply
+
+    def slow(ops):
+        if any(new.head.id == task_id for op in ops if isinstance(op, AddMany) for new in op.tasks):
+            entered.set()
+            go_on.wait(5)
+        return apply(ops)
+
+    store.apply = slow
+    return entered, go_on
+
+
 async def ids(queue, /, **wanted):
     """The ids of the tasks that fit, newest first."""
     return [task.id for task in (await queue.list(TaskFilter(**wanted))).items]
@@ -733,16 +748,7 @@ class TestDraining:
     @pytest.mark.parametrize("way", ["drain", "stop"])
     async def test_a_claim_on_its_way_is_given_back(self, way, executor):
         store = SteeredStore(MemoryStore())
-        entered, go_on = threading.Event(), threading.Event()
-        apply = store.apply
-
-        def slow(ops):
-            if any(isinstance(op, AddMany) for op in ops):
-                entered.set()
-                go_on.wait(5)
-            return apply(ops)
-
-        store.apply = slow
+        entered, go_on = hold_up(store, "a")
         async with virtual_queue(executor, store=store, inline_commits=False) as queue, trio.open_nursery() as nursery:
             nursery.start_soon(queue.submit, executor.spec(id="a"))
             await trio.to_thread.run_sync(entered.wait)
@@ -752,6 +758,27 @@ class TestDraining:
         assert executor.runs == []
         record = store.load("a")
         assert (record.state.phase, record.state.attempt, record.state.epoch) == (Phase.READY, 0, 1)
+
+
+class TestAFlushOnItsWay:
+    async def test_a_unit_that_comes_free_meanwhile_is_used(self, executor):
+        store = SteeredStore(MemoryStore())
+        entered, go_on = hold_up(store, "b")
+        async with virtual_queue(executor, store=store, inline_commits=False, workers=2) as queue:
+            async with trio.open_nursery() as nursery:
+                await queue.submit(executor.spec("a"))
+                run = await executor.next_run()
+                nursery.start_soon(queue.submit_many, [executor.spec("b", id="b"), executor.spec("c")])
+                await trio.to_thread.run_sync(entered.wait)
+                run.complete()
+                await run.wait_over()
+                await wait_all_tasks_blocked()
+                go_on.set()
+            with trio.fail_after(5):
+                labels = {(await executor.next_run()).label for _ in range(2)}
+            assert labels == {"b", "c"}
+            for run in executor.running:
+                run.complete()
 
 
 class TestFunctions:

@@ -1,5 +1,6 @@
 """What starts next, and when: by rank alone, at the very moment, and never behind what cannot start."""
 
+import socket
 from contextlib import suppress
 from datetime import timedelta
 
@@ -10,12 +11,13 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from oq.config import SchedulerSettings, Settings
-from oq.errors import InvalidTask
+from oq.errors import DamagedRecord, InvalidTask
 from oq.events import EventKind
 from oq.executor import LanePools
 from oq.hub import EventFilter
 from oq.retry import NO_RETRY, RetryPolicy
 from oq.scheduler import LEASE, LONGEST_SLEEP
+from oq.store.base import Advance, Refused
 from oq.store.memory import MemoryStore
 from oq.task import Outcome, Phase, Priority, Status
 from oq.testing import ScriptedExecutor, SteeredStore, VirtualClock, at, run_virtually, virtual_queue
@@ -238,14 +240,39 @@ class TestNoTicks:
             await until(60)
             assert len(executor.running) == 1_200
 
-    async def test_an_idle_queue_does_not_touch_its_store(self, executor, autojump_clock):
+    async def test_an_idle_queue_does_not_touch_a_store_that_tells_of_changes(self, executor, autojump_clock):
         store = SteeredStore(MemoryStore())
+        bell, _ = sockets = socket.socketpair()
+        store.changes_fileno = bell.fileno
         async with virtual_queue(executor, store=store) as queue:
             await queue.submit(executor.spec(delay=50 * HOUR))
             await trio.sleep(1)
             store.batches.clear()
             await trio.sleep(10 * HOUR)
             assert store.batches == []
+        for each in sockets:
+            each.close()
+
+    async def test_timers_that_the_store_refuses_to_look_at_are_tried_again_each_second(self, autojump_clock):
+        store, tries = SteeredStore(MemoryStore()), []
+        apply = store.apply
+
+        def refuse_timers(ops):
+            tries.extend(trio.current_time() for op in ops if isinstance(op, Advance))
+            damaged = Refused(error=DamagedRecord("states", "#1", "its checksum is wrong"))
+            replies = apply([op for op in ops if not isinstance(op, Advance)])
+            return [damaged if isinstance(op, Advance) else replies.pop(0) for op in ops]
+
+        executor = quick()
+        async with virtual_queue(executor, store=store) as queue:
+            await queue.submit(executor.spec(delay=10))
+            await trio.sleep(5)
+            store.apply = refuse_timers
+            await trio.sleep(20)
+            assert tries == [pytest.approx(moment) for moment in range(10, 25)]
+            store.apply = apply
+            await until(26)
+            assert list(starts(executor).values()) == [25]
 
     @given(delays=st.lists(st.integers(0, 200), min_size=1, max_size=15))
     def test_each_of_many_timers_is_kept(self, delays):
@@ -311,6 +338,77 @@ class TestTheWallClock:
             clock.step(-3 * HOUR)
             await handle.wait()
             assert trio.current_time() == 100
+
+
+class TestOtherUsersOfTheStore:
+    """What others do to the store is heard when the store tells of it, and otherwise within half a minute."""
+
+    @pytest.fixture
+    def bell(self):
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            yield ours, theirs
+
+    @pytest.fixture(params=["bell", "no bell"])
+    def told(self, request, bell):
+        """The store as the runner and as others see it, what it takes to tell the runner, and how late it may hear."""
+        theirs = MemoryStore()
+        store = SteeredStore(theirs)
+        if request.param == "no bell":
+            return store, theirs, lambda: None, LONGEST_SLEEP
+        store.changes_fileno = bell[0].fileno
+        store.drain_changes = lambda: bell[0].recv(16)
+        return store, theirs, lambda: bell[1].send(b"!"), 0
+
+    async def test_a_task_they_submit_starts(self, told, executor, autojump_clock):
+        store, theirs, ring, late = told
+        other = ScriptedExecutor()
+        async with virtual_queue(executor, store=store), virtual_queue(other, store=theirs, workers=0) as office:
+            await trio.sleep(5)
+            await office.submit(other.spec("theirs"))
+            ring()
+            with trio.fail_after(late + 1):
+                run = await executor.next_run()
+            assert run.label == "theirs"
+            run.complete()
+
+    async def test_a_run_they_cancel_stops_and_who_waits_for_it_hears(self, told, executor, autojump_clock):
+        store, theirs, ring, late = told
+        finals = []
+        async with virtual_queue(executor, store=store) as queue, virtual_queue(store=theirs, workers=0) as office:
+            handle = await queue.submit(executor.spec(), on_final=finals.append)
+            run = await executor.next_run()
+            await office.cancel(handle.id)
+            ring()
+            with trio.fail_after(late + 1):
+                assert (await handle.wait()).status is Status.CANCELLED
+                await run.wait_over()
+            await trio.sleep(1)
+            assert run.cancelled
+            assert [task.status for task in finals] == [Status.CANCELLED]
+
+    async def test_a_pause_of_theirs_holds_and_a_resume_too(self, told, executor, autojump_clock):
+        store, theirs, ring, late = told
+        async with virtual_queue(executor, store=store) as queue, virtual_queue(store=theirs, workers=0) as office:
+            await office.pause()
+            await queue.submit(executor.spec())
+            await until(100)
+            assert executor.runs == []
+            await office.resume()
+            ring()
+            with trio.fail_after(late + 1):
+                (await executor.next_run()).complete()
+
+    async def test_a_timer_of_theirs_is_kept(self, told, executor, autojump_clock):
+        store, theirs, ring, late = told
+        other = ScriptedExecutor()
+        async with virtual_queue(executor, store=store), virtual_queue(other, store=theirs, workers=0) as office:
+            await office.submit(other.spec(delay=100))
+            ring()
+            run = await executor.next_run()
+            assert at(100) <= run.ctx.started_at <= at(100 + late)
+            run.complete()
 
 
 class TestLanesAndPools:
@@ -512,6 +610,21 @@ class TestLimits:
             await queue.submit_many([executor.spec() for _ in range(5)])
             await until(trio.current_time() + 1)
             assert len(executor.running) == 2
+
+    async def test_of_changes_at_the_same_time_none_is_lost(self, executor, autojump_clock):
+        async with virtual_queue(executor, workers=8) as queue:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(queue.set_limit, "default", 2)
+                nursery.start_soon(queue.pause, "default")
+                for number in range(5):
+                    nursery.start_soon(queue.pause, f"queue {number}")
+            assert len((await queue.stats()).paused) == 6
+            await queue.submit_many([executor.spec() for _ in range(4)])
+            await queue.resume("default")
+            await wait_all_tasks_blocked()
+            assert len(executor.running) == 2
+            for run in executor.running:
+                run.complete()
 
     @pytest.mark.parametrize("limit", [0, -1, 2.5, True, "3"])
     async def test_what_is_no_limit_is_refused(self, limit, autojump_clock):

@@ -392,6 +392,20 @@ class TestKeeping:
             await queue.wait_idle()
             assert await texts(handle) == ["before"]
 
+    async def test_nor_does_it_fill_the_memory_or_wait_for_anybody(self, executor, autojump_clock):
+        async with virtual_queue(executor) as queue:
+            handle = await queue.submit(executor.spec())
+            run = await executor.next_run()
+            run.ignore_cancellation()
+            await run.emit("before")
+            await handle.cancel()
+            await run.emit(*["x" * 100_000] * 50)
+            await trio.sleep(1)
+            await run.emit(*["x" * 100_000] * 50)
+            held = [len(chunk.text) for output in queue._streams._outputs.values() for chunk in output.tail]
+            assert sum(held) < 2 * MOST_UNKEPT_BYTES
+            run.heed_cancellation()
+
     async def test_nothing_of_it_stays_in_memory(self, executor, autojump_clock):
         async with virtual_queue(executor) as queue:
             handle = await queue.submit(executor.spec())

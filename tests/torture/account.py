@@ -104,7 +104,11 @@ class Account:
         if task.due_at is not None and before.due_at not in (None, task.due_at) and before.epoch == task.epoch:
             self._break(OTHER, f"task {task_id} was due at {before.due_at}, and is now at {task.due_at}")
         for epoch, outcome in set(task.attempts) - set(before.attempts):
-            if outcome == "lost" and epoch <= before.epoch and not (before.status == "running" and before.epoch == epoch):
+            if (
+                outcome == "lost"
+                and epoch <= before.epoch
+                and not (before.status == "running" and before.epoch == epoch)
+            ):
                 self._break(AGAIN, f"task {task_id} counts as lost in epoch {epoch}, when it did not run: {before}")
 
     def _break(self, kind: str, sentence: str) -> None:

@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from oq.errors import DamagedRecord, OqError
 from oq.query import TaskFilter
 from oq.store.base import Claim, Claimed, Finish, Refused, Succeeded
 from oq.store.lmdb import LmdbStore
-from oq.store.lmdb.layout import TABLES
+from oq.store.lmdb.layout import NUMBER, TABLES
 from torture.children import in_child
 from torture.scribe import Scribe
 
@@ -65,14 +65,22 @@ def flip_record(path: Path, table: bytes, chance: random.Random) -> bytes | None
             return key
 
 
+def set_number(path: Path, name: bytes, number: int) -> None:
+    """Overwrite one of the numbers that carry no checksum."""
+    with lmdb.open(str(path), max_dbs=len(TABLES), map_size=2**24) as env:
+        place = env.open_db(b"meta")
+        with env.begin(write=True) as txn:
+            txn.put(name, NUMBER.pack(number), db=place)
+
+
 def _flipped(data: bytes, chance: random.Random) -> bytes:
     flipped = bytearray(data)
     flipped[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     return bytes(flipped)
 
 
-def wrong_answers(store: LmdbStore, truth: Truth) -> Iterator[str]:
-    """What the store serves that is not so; to refuse with DamagedRecord is right."""
+def wrong_answers(store: LmdbStore, truth: Truth, added: Collection[str] = ()) -> Iterator[str]:
+    """What the store serves that is not so; to refuse with DamagedRecord is right. Tasks `added` since are passed."""
     for task_id, (full, blocks) in truth.tasks.items():
         yield from _unless_damaged(f"load {task_id}", full, lambda task_id=task_id: store.load(task_id))
         found = _answer(lambda task_id=task_id: store.get(task_id))
@@ -82,6 +90,8 @@ def wrong_answers(store: LmdbStore, truth: Truth) -> Iterator[str]:
             f"blocks {task_id}", blocks, lambda full=full: store.blocks(full.seq, full.state.epoch, 0, 1_000)
         )
     for record in store.page(TaskFilter(), None, 10_000).items:
+        if record.head.id in added:
+            continue
         full = truth.tasks[truth.by_seq[record.seq]][0]
         if (record.head, record.state) != (full.head, full.state):
             yield f"page: {record}"
@@ -119,7 +129,20 @@ def wrong_runs(store: LmdbStore, truth: Truth) -> Iterator[str]:
 def _unless_damaged(what: str, expected: Any, ask: Any) -> Iterator[str]:
     found = _answer(ask, expected)
     if found is not None and found != expected:
-        yield f"{what}: {found!r:.300}"
+        yield f"{what}: {_different(found, expected)}"
+
+
+def is_only_less(answer: str) -> bool:
+    """Whether an entry of a list is not found because its key is damaged, which `check` tells and no reader can."""
+    return ": attempts (" in answer or (answer.startswith("blocks") and ": []" in answer)
+
+
+def _different(found: Any, expected: Any) -> str:
+    """The fields that differ."""
+    if type(found) is not type(expected) or not hasattr(found, "__struct_fields__"):
+        return f"{found!r:.300}, not {expected!r:.300}"
+    pairs = [(name, getattr(found, name), getattr(expected, name)) for name in found.__struct_fields__]
+    return "; ".join(f"{name} {left!r:.200}, not {right!r:.200}" for name, left, right in pairs if left != right)
 
 
 def _answer(ask: Any, instead: Any = None) -> Any:
@@ -179,4 +202,4 @@ def _look_at(path: Path, truth: Truth) -> tuple[str, list[str]]:
         return f"{type(error).__name__} was raised", []
     if not problems:
         return "nothing was noticed", [f"{answer} (and check is silent)" for answer in wrong]
-    return "check named it", wrong
+    return "check named it", [answer for answer in wrong if not is_only_less(answer)]

@@ -54,10 +54,8 @@ class _SplitClaim(LmdbStore):
         writer.flush()
         self._cache.txn_id = txn.id()
         txn.commit()
-        merged, rest = [], iter(replies)
-        for op in ops:
-            merged.append(claimed.pop(0) if isinstance(op, Claim) else next(rest))
-        return merged
+        rest = iter(replies)
+        return [claimed.pop(0) if isinstance(op, Claim) else next(rest) for op in ops]
 
 
 def _no_sync(*arguments: Any, **options: Any) -> LmdbStore:

@@ -93,7 +93,7 @@ class Scribe:
         chance, now = self._chance, self._now
         match chance.randrange(12):
             case 0 | 1 | 2 | 3:
-                return AddMany(tasks=tuple(self._new_task() for _ in range(chance.randrange(1, 4))), now=now)
+                return AddMany(tasks=tuple(self.new_task() for _ in range(chance.randrange(1, 4))), now=now)
             case 4 | 5:
                 self._claims += 1
                 offer = Offer(queue="q", executor="x", lane="x", needs=("all",), choices=())
@@ -118,9 +118,9 @@ class Scribe:
             case _:
                 return Advance(now=now)
 
-    def _new_task(self) -> NewTask:
+    def new_task(self, task_id: str | None = None) -> NewTask:
         chance = self._chance
-        task_id = f"task-{len(self._ids)}"
+        task_id = task_id or f"task-{len(self._ids)}"
         after = (chance.choice(self._ids),) if self._ids and chance.random() < 0.2 else ()
         self._ids.append(task_id)
         head = TaskHead(

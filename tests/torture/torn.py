@@ -19,7 +19,6 @@ from torture.children import in_child
 from torture.scribe import INITIAL_BYTES, TRUTH, digest
 from torture.trace import Mark, Step, Sync, Write, record
 
-
 SUBSETS = 4
 """Chosen parts at each step, for each of the two whole images."""
 

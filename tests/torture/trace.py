@@ -12,7 +12,10 @@ from pathlib import Path
 from attrs import frozen
 
 TORTURE = Path(__file__).parent
-CALLS = "openat,close,lseek,write,writev,pwrite64,pwritev,pwritev2,fdatasync,fsync,msync,sync_file_range,ftruncate,fallocate"
+CALLS = (
+    "openat,close,lseek,write,writev,pwrite64,pwritev,pwritev2,"
+    "fdatasync,fsync,msync,sync_file_range,ftruncate,fallocate"
+)
 
 
 @frozen
@@ -49,12 +52,9 @@ def reason_to_skip() -> str | None:
 def record(place: Path, seed: int, steps: int, durability: str, plant: str) -> list[Step]:
     """Run the scribe in `place`, and give what it did to the data file."""
     log = place / "trace"
-    subprocess.run(
-        ["strace", "-f", "-xx", "-s", "100000000", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(log)]
-        + [sys.executable, "-m", "torture.scribe", str(place), str(seed), str(steps), durability, plant],
-        check=True,
-        cwd=TORTURE.parent,
-    )
+    strace = ["strace", "-f", "-xx", "-s", "100000000", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", str(log)]
+    scribe = [sys.executable, "-m", "torture.scribe", str(place), str(seed), str(steps), durability, plant]
+    subprocess.run([*strace, *scribe], check=True, cwd=TORTURE.parent)
     return list(_parse(log))
 
 

@@ -29,7 +29,7 @@ class App:
 
         @queue.task()
         async def nap() -> None:
-            await trio.sleep(kit.LOW_TASK)
+            await trio.sleep(kit.nap_time())
 
         @queue.task()
         async def urgent(path: str, index: int) -> None:
@@ -94,7 +94,7 @@ def work(options: kit.Options) -> None:
 
 
 def round_trips(options: kit.Options) -> kit.Figures:
-    embedded = options.variant == "in one process"
+    embedded = options.variant == "worker in this process"
 
     async def main() -> kit.Figures:
         async with opened(options, workers=kit.SLOTS if embedded else 0, start=embedded) as app:

@@ -42,16 +42,16 @@ class Worker:
     def __init__(self, options: kit.Options, connection: asyncpg.Connection) -> None:
         logging.getLogger("pgqueuer").setLevel(logging.ERROR)
         self.options = options
-        self.done = kit.Counter()
+        self.done = 0
         self.manager = PgQueuer.from_asyncpg_connection(connection)
         for entrypoint in (self.noop, self.nap, self.urgent):
             self.manager.entrypoint(entrypoint.__name__)(entrypoint)
 
     async def noop(self, _: Job) -> None:
-        self.done.number += 1
+        self.done += 1
 
     async def nap(self, _: Job) -> None:
-        await asyncio.sleep(kit.LOW_TASK)
+        await asyncio.sleep(kit.nap_time())
 
     async def urgent(self, job: Job) -> None:
         kit.note_start(self.options.starts, int(job.payload or b""))
@@ -95,7 +95,7 @@ def drain(options: kit.Options) -> kit.Figures:
         worker = Worker(options, await connect(options))
         start = time.perf_counter()
         running = asyncio.create_task(worker.manager.run(batch_size=BATCH))
-        while worker.done.number < options.tasks or await look.fetchval("SELECT count(*) FROM pgqueuer"):
+        while worker.done < options.tasks or await look.fetchval("SELECT count(*) FROM pgqueuer"):
             assert not running.done()
             await asyncio.sleep(0.005)
         figures = kit.rate(options.tasks, start)

@@ -188,7 +188,6 @@ def to_json(value: object, *, pretty: bool = False) -> str:
 
 def task_as_dict(task: Task) -> dict[str, Any]:
     """A task as programs see it in JSON; what the view leaves out is left out here too."""
-    head = task.head
     shown: dict[str, Any] = {
         "id": task.id,
         "status": task.status,
@@ -198,15 +197,20 @@ def task_as_dict(task: Task) -> dict[str, Any]:
         "action": task.action,
         "queue": task.queue,
         "lane": task.lane,
-        "model": head.model,
-        "summary": head.summary,
-        "tags": head.tags,
-        "metadata": head.metadata,
-        "group": head.group,
-        "after": head.after,
+        "model": task.model,
+        "summary": task.summary,
+        "tags": task.tags,
+        "metadata": task.metadata,
+        "group": task.group,
+        "after": task.after,
+        "run_at": task.run_at,
+        "expires_at": task.expires_at,
+        "timeout": task.timeout,
+        "retry": task.retry,
+        "unique_key": task.unique_key,
         "attempt": task.attempt,
         "epoch": task.epoch,
-        "submitted_at": head.submitted_at,
+        "submitted_at": task.submitted_at,
         "due_at": task.due_at,
         "started_at": task.started_at,
         "finished_at": task.finished_at,

@@ -161,6 +161,10 @@ class VersionConflict(CallerError):
         super().__init__(f"{namespace}/{key} is at version {found}; read it again and repeat the change")
 
 
+OFFICIAL_EXECUTORS = ("script", "ollama", "openai", "http")
+"""Those of oq's own packages; of other names nobody knows which package brings them."""
+
+
 class UnknownExecutor(CallerError):
     """No executor of this name is registered."""
 
@@ -168,9 +172,8 @@ class UnknownExecutor(CallerError):
         self.name = name
         self.known = tuple(known)
         have = ", ".join(self.known) or "none"
-        super().__init__(
-            f"no executor {name!r} (registered: {have}); it may need a package that is not installed: oq-{name}"
-        )
+        hint = f"; install oq-{name}" if name in OFFICIAL_EXECUTORS else ""
+        super().__init__(f"no executor {name!r} is installed (there are: {have}){hint}")
 
 
 class UnknownAction(CallerError):

@@ -43,8 +43,8 @@ async def open_queue(
     when None. `executors` join those of the installed plugins. With `start=False` nothing starts until `Queue.start`.
     When another process runs the queue already, `if_run_elsewhere="watch"` opens it without workers, not to fail.
 
-    At the end of the block, running tasks get `settings.scheduler.grace` seconds, and are then given back; when the
-    block ends by an error or is cancelled, they are given back at once.
+    At the end of the block, running tasks get `settings.scheduler.grace` seconds, and are then given back; callbacks
+    get a few seconds to end. When the block ends by an error or is cancelled, they are given back at once.
 
     Raises StoreInUse when another process runs the queue, StoreFormat, StoreUnavailable, PluginError, InvalidSettings.
     """

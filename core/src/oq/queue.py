@@ -396,14 +396,14 @@ class Queue:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await nursery.start(self._committer.run)
+            await _start_shielded(nursery, self._committer.run)
             try:
                 nursery.start_soon(self._streams.run)
                 nursery.start_soon(self._listen)
                 if self._workers:
                     if self._store.exclusive:
                         await self._committer.apply(TakeOver(now=self._clock()))
-                    await nursery.start(self._runner.run)
+                    await _start_shielded(nursery, self._runner.run)
                     nursery.start_soon(self._scheduler.run)
                     nursery.start_soon(self._scheduler.renew)
                 yield
@@ -420,10 +420,8 @@ class Queue:
             raise failure
 
     async def _listen(self) -> None:
-        """Hear of changes that other processes make, until cancelled; late, from a shared store that cannot tell."""
+        """Hear of changes that others make to the store, until cancelled; late, where the store cannot tell."""
         descriptor = self._store.changes_fileno()
-        if descriptor is None and self._store.exclusive:
-            return
         while True:
             if descriptor is None:
                 await trio.sleep(LONGEST_SLEEP)
@@ -521,6 +519,12 @@ class Queue:
     def _check_open(self) -> None:
         if self._closed:
             raise QueueClosed
+
+
+async def _start_shielded(nursery: trio.Nursery, part: Callable[..., Awaitable[None]]) -> None:
+    """Start a part that shields itself: cancelled in here, it would go on for ever, and the nursery wait for it."""
+    with trio.CancelScope(shield=True):
+        await nursery.start(part)
 
 
 def _view(record: Record, paused: Collection[str]) -> Task:

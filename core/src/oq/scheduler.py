@@ -90,6 +90,8 @@ class Scheduler:
         """Whether some offered lane may have a ready task that units allow to start."""
         self._more = False
         """Whether the last claim left ready tasks behind for want of units."""
+        self._freed = False
+        """Whether units came free since the last claim was made."""
         self._claiming = False
         self._claim_in_flight = False
         self._alone: Run | None = None
@@ -159,7 +161,7 @@ class Scheduler:
             return None
         if self._stale:
             self._make_offers()
-        self._may_start = False
+        self._may_start = self._freed = False
         self._claims += 1
         self._claim_in_flight = True
         now = self._clock()
@@ -187,7 +189,7 @@ class Scheduler:
             self._committer.poke()
         self._more = claimed.more
         self.starts.count(len(claimed.runs))
-        if claimed.set_aside:
+        if claimed.set_aside or (claimed.more and self._freed):
             self.look()
         for run in claimed.runs:
             for unit in run.units:
@@ -209,6 +211,8 @@ class Scheduler:
                 self._timer.set()
             if event.kind in _ENDS_RUNS:
                 self._runner.end_over(event.seq, event.epoch)
+                if self._more:
+                    self.look()  # it may have held others back, while it waited to run alone
         if reply.unsettled:
             self._advance_wanted = True
             self._timer.set()
@@ -217,6 +221,7 @@ class Scheduler:
         """Take back the units of a run that has ended."""
         for unit in run.units:
             self._pools[unit].used -= 1
+        self._freed = True
         if self._alone is run:
             self._alone = None
         if self._more or self._may_start:

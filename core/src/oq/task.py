@@ -313,6 +313,40 @@ class Task:
         return self.head.summary
 
     @property
+    def model(self) -> str | None:
+        return self.head.model
+
+    @property
+    def group(self) -> str | None:
+        return self.head.group
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        return self.head.after
+
+    @property
+    def run_at(self) -> datetime | None:
+        return self.head.run_at
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return self.head.expires_at
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for one attempt, where the task says so itself."""
+        return self.head.timeout
+
+    @property
+    def retry(self) -> RetryPolicy | None:
+        """The retry policy, where the task has its own."""
+        return self.head.retry
+
+    @property
+    def unique_key(self) -> str | None:
+        return self.head.unique_key
+
+    @property
     def submitted_at(self) -> datetime:
         return self.head.submitted_at
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from simulation.planted import BUGS, planted
 from simulation.simulate import DEFAULT_TASKS, simulate
 
 
@@ -20,10 +22,12 @@ def main() -> int:
     parser.add_argument("--store", choices=("memory", "lmdb"), help="the store, instead of the seed's own choice")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
+    parser.add_argument("--plant", choices=BUGS, metavar="BUG", help=f"have a bug in oq: {'; '.join(BUGS)}")
     options = parser.parse_args()
     began, failed, events = perf_counter(), 0, 0
     for seed in range(options.seed, options.seed + options.count):
-        report = simulate(seed, options.tasks, options.store)
+        with planted(options.plant) if options.plant else nullcontext():
+            report = simulate(seed, options.tasks, options.store)
         events += report.events
         if options.trace:
             print("\n".join(report.trace))

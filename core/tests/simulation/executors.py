@@ -29,7 +29,7 @@ class Part:
 PLAYS = {
     "quick": 30,
     "slow": 20,
-    "stream": 15,
+    "stream": 20,
     "raising": 8,
     "permanent": 3,
     "later": 4,

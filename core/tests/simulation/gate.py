@@ -16,6 +16,9 @@ from simulation.trial import Trial
 MOST_FLUSHES_AT_ONCE = 1_000
 """Flushes in one moment, from which on it is a loop."""
 
+DELAYS = (0.0, 0.001, 0.02, 0.2)
+"""Seconds that a flush on a thread may take, before it happens and before anybody hears of it."""
+
 
 class Livelock(BaseException):
     """The queue flushes without end while no time passes."""
@@ -98,9 +101,9 @@ class Gate:
         self._observer.handed(self, ops)
         self.in_flight = True
         try:
-            await trio.sleep(chance.choice((0.0, 0.001, 0.02)))
+            await trio.sleep(chance.choice(DELAYS))
             replies = self.apply(ops)
-            await trio.sleep(chance.choice((0.0, 0.001, 0.02)))
+            await trio.sleep(chance.choice(DELAYS))
         finally:
             self.in_flight = False
         self._hear(replies)

@@ -123,7 +123,7 @@ class Run:
     """Whether it does not heed cancellation for the time being."""
     emitted: int = 0
     given_back: bool = False
-    """Whether its process was closing when it ended."""
+    """Whether its process stopped, or began to close, before it ended."""
 
     timed_out: bool = False
     """Whether its time was over when it ended."""
@@ -226,6 +226,16 @@ class Ledger:
         drawn = chance.choices(tasks, k=3)
         return next((known for known in drawn if not (unfinished and known.final)), drawn[0])
 
+    def some_ready(self, chance: random.Random) -> Known | None:
+        """A ready task drawn by chance, preferably one that is to run alone."""
+        ready = [self.tasks[seq] for ranks in self.ready.values() for _, seq in ranks]
+        return chance.choice([known for known in ready if known.alone] or ready) if ready else None
+
+    def with_output(self) -> list[Known]:
+        """The tasks whose last run said something."""
+        runs = ((known, self.runs.get((known.seq, known.epoch))) for known in self.tasks.values())
+        return [known for known, run in runs if run is not None and run.emitted]
+
     def some_run(self, chance: random.Random) -> Run | None:
         """A run drawn by chance."""
         return chance.choice(list(self.runs.values())) if self.runs else None
@@ -303,7 +313,7 @@ class Ledger:
                 by_itself = failed
         if run.given_back and run.ended != "returned":
             by_itself |= {EventKind.RELEASED}
-        if run.process.closing and not run.began:
+        if (run.process.closing or run.process.resting) and not run.began:
             by_itself = {EventKind.RELEASED}
         return by_itself | from_outside
 

@@ -9,6 +9,14 @@ from attrs import evolve, frozen
 
 QUEUES = ("default", "bulk", "night")
 
+CLIMATES: tuple[dict[str, int], ...] = (
+    {"refuse": 4, "full": 1, "kill": 3, "die": 3, "end": 3, "step": 3},
+    {"kill": 4, "die": 4, "end": 1},
+    {"refuse": 8, "full": 1, "end": 1},
+    {"end": 4, "step": 4},
+)
+"""Which faults there are; each run has one of these."""
+
 
 @frozen(kw_only=True)
 class Plan:
@@ -31,10 +39,10 @@ class Plan:
     """Seconds that the storm lasts at least."""
     fault_every: float | None
     """Mean seconds between faults; None for a world without."""
+    faults: dict[str, int]
+    """How often each kind of them comes."""
     hiccup: float
     """How likely the store refuses one flush."""
-    steps: bool
-    """Whether the wall clock is stepped."""
 
     @staticmethod
     def drawn(seed: int, tasks: int, store: str | None = None) -> Plan:
@@ -44,22 +52,22 @@ class Plan:
             seed=seed,
             tasks=tasks,
             store=chance.choices(("memory", "lmdb"), (4, 1))[0],
-            commits=chance.choices(("inline", "thread"), (3, 1))[0],
+            commits=chance.choices(("inline", "thread"), (3, 2))[0],
             workers=chance.choice((1, 2, 3, 4, 6, 10)),
             executor_limits=chance.choice(({}, {}, {"sim": 2}, {"plain": 1}, {"sim": 3, "plain": 2})),
             grace=chance.choice((0.0, 0.5, 3.0)),
             timeout=chance.choice((10.0, 30.0)),
             submit_every=chance.choice((0.05, 0.3, 1.0, 2.0)),
             storm=chance.choice((10.0, 40.0)),
-            fault_every=chance.choice((None, 1.0, 2.0, 5.0)),
-            hiccup=chance.choice((0.0, 0.0, 0.02)),
-            steps=chance.random() < 0.4,
+            fault_every=chance.choice((None, 0.7, 1.5, 3.0, 6.0)),
+            faults=chance.choice(CLIMATES),
+            hiccup=chance.choice((0.0, 0.0, 0.0, 0.05)),
         )
         return plan if store is None else evolve(plan, store=store)
 
     def __str__(self) -> str:
-        faults = "no faults" if self.fault_every is None else f"a fault every {self.fault_every:g} s"
+        kinds = "/".join(self.faults)
+        faults = "no faults" if self.fault_every is None else f"{kinds} every {self.fault_every:g} s"
         return (
             f"{self.tasks} tasks, {self.store} store, commits {self.commits}, {self.workers} workers, {faults}"
-            f"{', clock steps' if self.steps else ''}"
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import trio
+from attrs import frozen
 
 from oq.config import SchedulerSettings, Settings
 from oq.errors import StoreUnavailable
@@ -32,6 +34,20 @@ class AppError(Exception):
     """Ends the block of `open_queue` by an error."""
 
 
+@frozen
+class Served:
+    """Which lanes a process serves."""
+
+    _registered: frozenset[str]
+    _sim_lanes: Mapping[str, LanePools | None]
+
+    def wanted(self, executor: str, lane: str) -> LanePools | None:
+        """What a task of a lane needs besides oq's own pools; None when it cannot run."""
+        if executor not in self._registered:
+            return None
+        return self._sim_lanes[lane] if executor == "sim" else LanePools()
+
+
 class Process:
     """A process, as far as the queue knows."""
 
@@ -51,6 +67,8 @@ class Process:
         self.queue: Queue
         self.opened = False
         self.claiming = False
+        self.resting = False
+        """Whether it was told to stop or drain, and not to start again yet."""
         self.closing = False
         """Whether it has begun to end."""
         self.closed = False
@@ -109,8 +127,7 @@ class Process:
                 queue._scheduler._worker = self.name
                 self.opened = True
                 self.world.workload.populate(self, users)
-                await queue.start()
-                self.claiming = True
+                await self.start()
                 await self._end.wait()
                 self.claiming = False
                 self.closing = True
@@ -132,6 +149,17 @@ class Process:
                 self.trial.expect(
                     not self.opened and self.world.disk.refusals > refusals, 9, "StoreUnavailable came out of open_queue"
                 )
+
+    async def start(self) -> None:
+        """Begin to claim."""
+        await self.queue.start()
+        self.claiming, self.resting = True, False
+
+    def rest(self) -> None:
+        """It is about to be told to claim no more."""
+        self.claiming, self.resting = False, True
+        for run in self.world.ledger.open_runs.values():
+            run.given_back = run.given_back or run.process is self
 
     def end(self, how: End) -> None:
         """Let it end in this way."""
@@ -163,11 +191,14 @@ class Process:
         """The executors' own pools."""
         return self.sim.units if "sim" in self.registered else {}
 
-    def wanted(self, executor: str, lane: str) -> LanePools | None:
-        """What a task of a lane needs besides oq's own pools; None when it cannot run here."""
-        if executor not in self.registered:
-            return None
-        return self.sim.lanes[lane] if executor == "sim" else LanePools()
+    def served(self) -> Served:
+        """Which lanes are served at this moment."""
+        return Served(frozenset(self.registered), dict(self.sim.lanes))
+
+    @property
+    def stubborn(self) -> bool:
+        """Whether some run does not heed cancellation."""
+        return any(run.process is self and run.stubborn for run in self.world.ledger.open_runs.values())
 
     # What executors tell
 
@@ -196,5 +227,5 @@ class Process:
         self.trial.say(f"{run.name} ends: {how}")
         run.ended = how
         run.timed_out = trio.current_time() >= run.deadline - 1e-9
-        run.given_back = self.closing
+        run.given_back = run.given_back or self.closing or self.resting
         self.world.ledger.run_ended(run)

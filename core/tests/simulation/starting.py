@@ -14,7 +14,7 @@ from simulation.ledger import Known, Lane, Ledger
 from simulation.trial import Trial
 
 if TYPE_CHECKING:
-    from simulation.process import Process
+    from simulation.process import Process, Served
 
 UNLIMITED = 2**31
 
@@ -61,6 +61,8 @@ class Starting:
         self._ledger = ledger
         self.paused: set[str] = set()
         self.limits: dict[str, int | None] = {}
+        self._served: Served
+        """The lanes that were served when the claim on its way was made."""
 
     def free(self, process: Process) -> dict[str, int]:
         """The units that nobody holds."""
@@ -82,7 +84,8 @@ class Starting:
         return held
 
     def check_handed(self, process: Process, claim: Claim) -> None:
-        """The claim must know what is free."""
+        """The claim must know what is free; remember what else held when it was made."""
+        self._served = process.served()
         turned_away = any(run.ended == "unregistered" for run in self._ledger.open_runs.values())
         if process.changing_settings or turned_away:
             return  # what is on its way need not be known yet
@@ -94,23 +97,23 @@ class Starting:
                 f"the scheduler takes {claim.free.get(pool)} units of {pool} for free, but {free.get(pool)} are",
             )
 
-    def check_claimed(self, process: Process, claim: Claim, reply: Claimed) -> None:
+    def check_claimed(self, claim: Claim, reply: Claimed) -> None:
         """Each run must be the best that could start when it was taken, and its units the right ones.
 
         To be called before the ledger hears of it.
         """
-        free = Counter(claim.free)
+        served, free = self._served, Counter(claim.free)
         queues = {lane: list(ranks) for lane, ranks in self._ledger.ready.items()}
         started: list[Known] = []
         for run in reply.runs:
             known = self._ledger.tasks[run.seq]
-            best = self._best(process, queues, free)
+            best = self._best(served, queues, free)
             if best is not known:
                 self._wrong_choice(known, best)
                 return
             if best.alone and (started or not claim.idle):
                 self._trial.broken(2, f"{best.name}, which may only run alone, started beside others")
-            needs = self._needs(process, best.lane)
+            needs = _needs(served, best.lane)
             assert needs is not None
             self._trial.expect(
                 needs.allows(run.units, free), 3, f"{best.name} was given the units {run.units}, while these were free: {free}"
@@ -128,7 +131,7 @@ class Starting:
         free = self.free(process)
         if free["all"] <= 0:
             return None
-        best = self._best(process, self._ledger.ready, free)
+        best = self._best(process.served(), self._ledger.ready, free)
         return None if best is None or (best.alone and running) else best
 
     def _wrong_choice(self, known: Known, best: Known | None) -> None:
@@ -142,24 +145,25 @@ class Starting:
             )
 
     def _best(
-        self, process: Process, queues: Mapping[Lane, list[tuple[int, int]]], free: Mapping[str, int]
+        self, served: Served, queues: Mapping[Lane, list[tuple[int, int]]], free: Mapping[str, int]
     ) -> Known | None:
         """The first task by rank that finds its units."""
         best: tuple[int, int] | None = None
         for lane, ranks in queues.items():
             if ranks and (best is None or ranks[0] < best) and not self._is_paused(lane[0]):
-                needs = self._needs(process, lane)
+                needs = _needs(served, lane)
                 if needs is not None and needs.met_by(free):
                     best = ranks[0]
         return None if best is None else self._ledger.tasks[best[1]]
 
-    def _needs(self, process: Process, lane: Lane) -> Needs | None:
-        queue, name, own = lane
-        wanted = process.wanted(name, own)
-        if wanted is None:
-            return None
-        return Needs(("all", f"queue:{queue}", f"executor:{name}", *wanted.needs), wanted.choices)
-
     def _is_paused(self, queue: str) -> bool:
         return queue in self.paused or EVERY_QUEUE in self.paused
 
+
+
+def _needs(served: Served, lane: Lane) -> Needs | None:
+    queue, name, own = lane
+    wanted = served.wanted(name, own)
+    if wanted is None:
+        return None
+    return Needs(("all", f"queue:{queue}", f"executor:{name}", *wanted.needs), wanted.choices)

@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 SUBMITTERS = 3
 
+MEDDLES_EVERY = 0.5
+"""Mean seconds; half of them come at once after another."""
+
 POLICIES = (
     NO_RETRY,
     RetryPolicy(max_attempts=2, delay=0, jitter=0),
@@ -225,6 +228,7 @@ class Workload:
         deeds: dict[Callable[[Process], Awaitable[None]], int] = {
             self._cancel: 30,
             self._requeue: 15,
+            self._cancel_and_requeue: 5,
             self._set_priority: 12,
             self._pause: 6,
             self._resume: 8,
@@ -234,9 +238,10 @@ class Workload:
             self._change_pools: 8,
             self._change_lane: 5,
             self._unregister: 2,
+            self._rest: 2,
         }
         while not process.closing and not self._world.calm:
-            await trio.sleep(chance.choice((0, chance.expovariate(2 / self._trial.plan.submit_every))))
+            await trio.sleep(chance.choice((0, chance.expovariate(1 / MEDDLES_EVERY))))
             if self._world.calm or process.closing:
                 return
             deed = chance.choices(list(deeds), list(deeds.values()))[0]
@@ -251,6 +256,15 @@ class Workload:
     async def _requeue(self, process: Process) -> None:
         await self._act(process, "requeue", process.queue.requeue)
 
+    async def _cancel_and_requeue(self, process: Process) -> None:
+        """Both at once, so that they may share a flush."""
+        known = self._world.ledger.some(self._chance, unfinished=True)
+        if known is not None:
+            async with trio.open_nursery() as nursery:
+                for what in ("cancel", "requeue"):
+                    call = getattr(process.queue, what)
+                    nursery.start_soon(self._call, process, f"{what} {known.name}", lambda call=call: call(known.head.id))
+
     async def _set_priority(self, process: Process) -> None:
         priority = self._chance.choice(("low", "normal", "high", "critical"))
         await self._act(process, f"set {priority}", lambda task_id: process.queue.set_priority(task_id, priority))
@@ -258,6 +272,8 @@ class Workload:
     async def _act(self, process: Process, what: str, call: Callable[[str], Awaitable[Any]]) -> None:
         ledger = self._world.ledger
         known = ledger.some(self._chance, unfinished=what != "requeue")
+        if what != "requeue" and self._chance.random() < 0.4:
+            known = ledger.some_ready(self._chance) or known
         if known is None:
             return
         finals, events = len(known.finals), ledger.events
@@ -347,6 +363,21 @@ class Workload:
             if not process.dead:
                 self._trial.say(f"{name} is back")
                 process.queue.executors.register(process.sim if name == "sim" else process.plain)
+
+    async def _rest(self, process: Process) -> None:
+        """Let it run nothing for a while."""
+        if not process.claiming:
+            return
+        process.rest()
+        if self._chance.random() < 0.5:
+            await self._call(process, "drain", process.queue.drain)
+        else:
+            await self._call(process, "stop", lambda: process.queue.stop(grace=0.5))
+        busy = process.queue._runner.running
+        self._trial.expect(process.dead or busy == 0 or process.stubborn, 10, f"{busy} runs are left after a rest")
+        await trio.sleep(self._chance.choice((0, 1)))
+        if not process.closing:
+            await self._call(process, "start", process.start)
 
     # Calling
 

@@ -12,9 +12,10 @@ import click
 from oq.cli.rendering import number_of
 from oq.cli.session import BROKEN, TASK_UNSUCCESSFUL, Session, session_options
 from oq.config import Settings
-from oq.errors import OqError
+from oq.errors import DamagedRecord, OqError
 from oq.opening import open_store
 from oq.plugins import built_in_plugins
+from oq.store.base import Store
 
 
 @click.command("check")
@@ -46,11 +47,18 @@ def main(location: str) -> int:
     """The child: print what `Store.check` says, as JSON."""
     try:
         store = open_store(location, Settings(), built_in_plugins())
-        print(json.dumps(store.check()))  # noqa: T201  # read by the parent
+        print(json.dumps(_problems(store)))  # noqa: T201  # read by the parent
     except OqError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     return 0
+
+
+def _problems(store: Store) -> list[str]:
+    try:
+        return store.check()
+    except DamagedRecord as error:  # a page of the data file, so that the rest cannot be reached
+        return [str(error)]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from oq.store.lmdb.layout import (
     IDEMPOTENT,
     LANE_NUMBER,
     LANES,
+    NUMBER,
     PAIR,
     READY_KEY,
     SEQ,
@@ -59,6 +60,7 @@ class _Check:
         yield from self._indexes()
         yield from self._counters()
         yield from self._followers()
+        yield from self._numbers()
         for key, _ in self._items(b"damaged"):
             table, _, place = key.partition(b"\0")
             yield f"the {table.decode()} record of {layout.name_of(place)} was found damaged and set aside"
@@ -171,6 +173,17 @@ class _Check:
                     f"the counters of queue {queue!r} say {said.counts(queue)} and {said.pending_size} bytes, "
                     f"counting says {true.counts(queue)} and {true.pending_size} bytes"
                 )
+
+    def _numbers(self) -> Iterator[str]:
+        """Numbers that are given out next are larger than those that are in use."""
+        for name, used in (
+            (b"next_seq", max(self._states, default=0)),
+            (b"next_lane", max(self._lanes.values(), default=0)),
+        ):
+            found = self._txn.get(name, db=self._environment.tables[b"meta"])
+            number = NUMBER.unpack(found)[0] if found and len(found) == NUMBER.size else 1
+            if number <= used:
+                yield f"{name.decode()} is {number}, but {used} is in use"
 
     def _followers(self) -> Iterator[str]:
         """A blocked task waits for as many tasks as it is listed under, and these are open or being settled."""

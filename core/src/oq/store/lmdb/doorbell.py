@@ -81,7 +81,7 @@ class Doorbell:
         self._socket.bind(self._address(self._name))
 
     def _forget(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is gone already, or somebody else's
             os.unlink(name, dir_fd=self._handle)
 
     def _address(self, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ FULL_DISK = 2**20
 """Bytes free on a disk below which it is called full: LMDB calls a write cut short an input/output error."""
 RESERVE = 64 * 2**20
 """Bytes past the limit that only the ends of running work may take."""
+BAD_KEY = (struct.error, UnicodeDecodeError)
+"""What comes of a damaged key, which has no checksum of its own."""
 
 _open_here: set[Path] = set()
 _open_here_lock = threading.Lock()
@@ -83,7 +86,7 @@ class Environment:
         try:
             with self._map_lock, self._begin(write=False) as txn:
                 yield txn
-        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError, *BAD_KEY) as error:
             raise DamagedRecord("data file", self.location, str(error)) from error
         except lmdb.Error as error:
             raise self.refusal(error) from error
@@ -114,6 +117,10 @@ class Environment:
     def size(self) -> int:
         """Bytes of the data file that hold something, or did."""
         return int((self._there.info()["last_pgno"] + 1) * self._there.stat()["psize"])
+
+    def is_over(self, txn: Txn, limit: int) -> bool:
+        """Whether more than so many bytes hold something now."""
+        return self.size() > limit and self.used(txn) > limit
 
     def used(self, txn: Txn) -> int:
         """Bytes that hold something now, as `txn` sees it."""

@@ -53,6 +53,7 @@ from oq.store.base import (
     TookOver,
     Value,
 )
+from oq.store.lmdb.environment import RESERVE
 from oq.store.lmdb.layout import (
     CLAIMS,
     IDEMPOTENT,
@@ -115,7 +116,7 @@ def _add_many(writer: Writer, op: AddMany) -> Reply:
         if before is not None:
             return Added(entries=before.entries)
     limit = writer.environment.max_bytes
-    if writer.environment.size() > limit and writer.environment.used(writer.txn) > limit:
+    if writer.environment.is_over(writer.txn, limit):
         raise QueueFull("the size of the store in bytes", limit)
     given, fresh = _sort_out(writer, op)
     if fresh:
@@ -151,8 +152,12 @@ def _sort_out(writer: Writer, op: AddMany) -> tuple[tuple[Entry, ...], list[tupl
         if stored is not None or head.id in seen:
             raise TaskExists(head.id)
         for parent in head.after:
-            if parent not in seen and writer.find(parent) is None:
+            if parent in seen:
+                continue
+            place = writer.find(parent)
+            if place is None:
                 raise InvalidTask(f"there is no task {parent!r}", f"tasks[{index}].after")
+            writer.state(place)  # so that a damaged one refuses the op before it has written
         if head.unique_key is not None:
             holder = held.get(head.unique_key) or writer.holder(head.unique_key)
             if holder is not None:
@@ -183,8 +188,15 @@ def _add_one(writer: Writer, new: NewTask, seq: int, now: datetime) -> list[Even
 
 
 def _claim(writer: Writer, op: Claim) -> Claimed:
+    limit = writer.environment.max_bytes
+    if writer.environment.is_over(writer.txn, limit + RESERVE // 2):
+        raise QueueFull("the size of the store in bytes", limit)  # what is left is for the ends of what runs
     worker_key = text_key(op.worker)
-    last = writer.load(b"claims", CLAIMS, worker_key)
+    try:
+        last = writer.load(b"claims", CLAIMS, worker_key)
+    except DamagedRecord as error:
+        log.error("whether a claim was sent twice cannot be told: %s", error)
+        last = None
     if last is not None and last.token == op.token:
         return Claimed(runs=_runs_again(writer, last), more=True, lanes_version=writer.cache.lanes_version)
     offers = [offer for offer in op.offers if not writer.paused(offer.queue)]
@@ -207,21 +219,21 @@ def _claim(writer: Writer, op: Claim) -> Claimed:
 
 
 def _start(writer: Writer, choice: Choice, op: Claim) -> Run | None:
-    """Claim the chosen task; None when it is damaged, and it is set aside."""
+    """Claim the chosen task; None when its records are damaged, and it is set aside, or its entry, which is mended."""
     (minus_priority, seq, _), offer = choice.ready, choice.offer
+    lane = (offer.queue, offer.executor, offer.lane)
+    ready_key = READY_KEY.pack(writer.cache.lanes[lane], 255 + minus_priority, seq)
     try:
         head, before, payload = writer.head(seq), writer.state(seq), writer.payload(seq)
     except DamagedRecord as error:
-        damage = error
-    else:
-        if before.phase is Phase.READY and before.priority == -minus_priority:
-            state = transitions.claimed(head.id, before, op.worker, op.lease_until, op.now)
-            writer.move(seq, head, before, state)
-            return Run(seq=seq, head=head, state=state, payload=payload, units=choice.units)
-        damage = DamagedRecord("ready", f"#{seq}", f"the task is {before.phase or before.status}")
-    lane = writer.cache.lanes[offer.queue, offer.executor, offer.lane]
-    writer.set_aside(READY_KEY.pack(lane, 255 + minus_priority, seq), offer.queue, damage)
-    return None
+        writer.set_aside(ready_key, offer.queue, error)
+        return None
+    if before.phase is not Phase.READY or ready_key != writer.ready_key(seq, head, before):
+        writer.mend_ready(ready_key, head, before)
+        return None
+    state = transitions.claimed(head.id, before, op.worker, op.lease_until, op.now)
+    writer.move(seq, head, before, state)
+    return Run(seq=seq, head=head, state=state, payload=payload, units=choice.units)
 
 
 def _runs_again(writer: Writer, last: LastClaim) -> tuple[Run, ...]:
@@ -342,6 +354,9 @@ def _wake_due(writer: Writer, now: datetime, limit: int) -> list[Event]:
         except DamagedRecord as error:
             log.error("task #%d cannot be woken: %s", seq, error)
             writer.drop_timer(key)
+            continue
+        if before.wakes_at != moment_of(key):
+            writer.mend_timer(key, before)
         else:
             events += _wake(writer, seq, head, before, now)
     return events

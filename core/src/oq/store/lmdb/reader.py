@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 
 from oq.errors import DamagedRecord
 from oq.query import Count, Page, TaskFilter
@@ -25,8 +26,12 @@ from oq.store.lmdb.layout import (
     STATUS_KEY,
     VALUES,
     CountRow,
+    Sealed,
+    T,
     text_key,
 )
+
+log = logging.getLogger(__name__)
 
 SCANNED_PER_PAGE = 2_000
 """The most tasks that one page looks at; a filter that few fit gives short pages with a cursor."""
@@ -51,19 +56,21 @@ def resolve(environment: Environment, txn: Txn, prefix: str, limit: int) -> list
 
 def get(environment: Environment, txn: Txn, task_id: str) -> Record | None:
     key = find(environment, txn, task_id)
-    return None if key is None else _record(environment, txn, key)
+    return None if key is None else _known(environment, txn, key, task_id)
 
 
 def load(environment: Environment, txn: Txn, task_id: str) -> FullRecord | None:
     key = find(environment, txn, task_id)
     if key is None:
         return None
-    record = _record(environment, txn, key)
+    record = _known(environment, txn, key, task_id)
     tables = environment.tables
     payload = txn.get(key, db=tables[b"payloads"])
     result = txn.get(key, db=tables[b"results"])
     if payload is None:
         raise DamagedRecord("payloads", layout.name_of(key), "it is missing")
+    if (result is None) != (record.state.result_size is None):
+        raise DamagedRecord("results", layout.name_of(key), "it is missing" if result is None else "it was dropped")
     return FullRecord(
         seq=record.seq,
         head=record.head,
@@ -102,6 +109,8 @@ def page(environment: Environment, txn: Txn, wanted: TaskFilter, cursor: int | N
         if len(items) >= limit or scanned >= SCANNED_PER_PAGE:
             return Page(items=tuple(items), cursor=last)
         scanned += 1
+        if len(key) != SEQ.size:
+            continue
         last = SEQ.unpack(key)[0]
         try:
             record = _record(environment, txn, key)
@@ -124,7 +133,7 @@ def lanes(environment: Environment, txn: Txn) -> tuple[int, frozenset[tuple[str,
     version = txn.get(b"lanes_version", db=environment.tables[b"meta"])
     return (
         NUMBER.unpack(version)[0] if version else 0,
-        frozenset(LANES.load(key, record) for key, record in txn.cursor(db=environment.tables[b"lanes"])),
+        frozenset(_sound(LANES, txn.cursor(db=environment.tables[b"lanes"])).values()),
     )
 
 
@@ -140,10 +149,16 @@ def value(environment: Environment, txn: Txn, namespace: str, key: str) -> Value
 
 def values(environment: Environment, txn: Txn, namespace: str) -> dict[str, Value]:
     prefix = f"{namespace}\0".encode()
-    return {
-        key.removeprefix(prefix).decode(): VALUES.load(key, record)
-        for key, record in _items_below(txn, environment.tables[b"values"], prefix)
-    }
+    found = _sound(VALUES, _items_below(txn, environment.tables[b"values"], prefix))
+    return {key.removeprefix(prefix).decode(): value for key, value in found.items()}
+
+
+def _known(environment: Environment, txn: Txn, key: bytes, task_id: str) -> Record:
+    """The record that an id leads to; raises DamagedRecord when that is another task's."""
+    record = _record(environment, txn, key)
+    if record.head.id != task_id:
+        raise DamagedRecord("ids", repr(task_id), f"it leads to task {record.head.id!r}")
+    return record
 
 
 def _record(environment: Environment, txn: Txn, key: bytes) -> Record:
@@ -179,6 +194,17 @@ def _keys_from(txn: Txn, table: Table, start: bytes) -> Iterator[bytes]:
     with txn.cursor(db=table) as cursor:
         if cursor.set_range(start):
             yield from cursor.iternext(keys=True, values=False)
+
+
+def _sound(sealed: Sealed[T], items: Iterable[tuple[bytes, bytes]]) -> dict[bytes, T]:
+    """The values of the records that are whole."""
+    found: dict[bytes, T] = {}
+    for key, record in items:
+        try:
+            found[key] = sealed.load(key, record)
+        except DamagedRecord as error:
+            log.error("it is passed over: %s", error)
+    return found
 
 
 def _items_below(txn: Txn, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -15,6 +15,9 @@ from oq.errors import StoreInUse, StoreUnavailable
 
 FILE = "run.lock"
 
+_TRIES = 100_000
+"""How often to try while others look; a fraction of a second, should one of them be stopped while it does."""
+
 
 class RunLock:
     """A lock on a file, with a note in it that says who holds it."""
@@ -68,11 +71,14 @@ class RunLock:
 
 def _lock(descriptor: int) -> bool:
     """Take the lock; False when somebody has it, rather than just looks who has it, as `holder` does for a moment."""
-    while not _try(descriptor, fcntl.LOCK_EX):
+    for _ in range(_TRIES):
+        if _try(descriptor, fcntl.LOCK_EX):
+            return True
         if not _try(descriptor, fcntl.LOCK_SH):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return True
+        os.sched_yield()
+    return False
 
 
 def _try(descriptor: int, kind: int) -> bool:

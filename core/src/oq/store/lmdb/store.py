@@ -7,18 +7,21 @@ from collections.abc import Sequence
 
 import lmdb
 
-from oq.errors import QueueFull, StoreUnavailable
+from oq.errors import DamagedRecord, QueueFull, StoreUnavailable
 from oq.query import Count, Page, TaskFilter
 from oq.store.base import AddMany, Block, FullRecord, Op, Record, Refused, Reply, Value
 from oq.store.lmdb import check, reader
 from oq.store.lmdb.doorbell import Doorbell
-from oq.store.lmdb.environment import RESERVE, Durability, Environment
+from oq.store.lmdb.environment import BAD_KEY, RESERVE, Durability, Environment
 from oq.store.lmdb.ops import apply_op
 from oq.store.lmdb.runlock import RunLock
 from oq.store.lmdb.writer import Cache, Lane, Writer
 
 INITIAL_BYTES = 256 * 2**20
 """The map to begin with; on most file systems it takes up only what is written."""
+
+READER_CHECK_EVERY = 1_000
+"""Commits between two looks for readers whose process died, and which keep old pages from being used again."""
 
 
 class LmdbStore:
@@ -96,11 +99,13 @@ class LmdbStore:
                 txn.commit()
                 self._cache.txn_id = txn_id
                 self.commits += 1
+                if self.commits % READER_CHECK_EVERY == 0:
+                    self._environment.forget_dead_readers()
                 self.writes += writer.wrote
             committed = True
         except lmdb.MapFullError:
             raise
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, DamagedRecord, *BAD_KEY) as error:
             raise self._environment.refusal(error) from error
         finally:
             if not committed:

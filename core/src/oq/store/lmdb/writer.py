@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import cast
 
+import lmdb
 from attrs import define, field
 
 from oq.choose import Ready
@@ -19,8 +20,8 @@ from oq.codec import decode_as
 from oq.errors import DamagedRecord, TaskNotFound
 from oq.query import QueueSettings
 from oq.store import transitions
-from oq.store.base import EVERY_QUEUE, QUEUES, Block, Entry, NewTask, Room
-from oq.store.lmdb import layout
+from oq.store.base import EVERY_QUEUE, Block, Entry, NewTask, Room
+from oq.store.lmdb import layout, mending
 from oq.store.lmdb.bindings import Table, Txn
 from oq.store.lmdb.environment import Environment
 from oq.store.lmdb.layout import (
@@ -39,7 +40,6 @@ from oq.store.lmdb.layout import (
     STATES,
     STATUS_CODE,
     STATUS_KEY,
-    VALUES,
     CountRow,
     KeptBlock,
     Sealed,
@@ -146,7 +146,10 @@ class Writer:
         seq = self.find(task_id)
         if seq is None:
             raise TaskNotFound(task_id)
-        return seq, self.head(seq), self.state(seq)
+        head = self.head(seq)
+        if head.id != task_id:
+            raise DamagedRecord("ids", repr(task_id), f"it leads to task {head.id!r}")
+        return seq, head, self.state(seq)
 
     def head(self, seq: int) -> TaskHead:
         key = SEQ.pack(seq)
@@ -210,7 +213,9 @@ class Writer:
             if items:
                 self.wrote += len(items)
                 with self.txn.cursor(db=table) as cursor:
-                    cursor.putmulti(items, append=append)
+                    _, added = cursor.putmulti(items, append=append)
+                if append and added != len(items):
+                    raise lmdb.Error("sequence numbers are not in order")  # no refusal, since part of it is written
 
     def move(self, seq: int, head: TaskHead, before: TaskState, after: TaskState) -> None:
         """Rewrite the state of a task, and every entry and counter that follows from it."""
@@ -271,7 +276,7 @@ class Writer:
         self.cache.follower_edges = True
 
     def drop_follower(self, parent: int, child: int) -> None:
-        self.delete(self._followers, PAIR.pack(parent, child))
+        self._delete_met(b"followers", PAIR.pack(parent, child))
 
     def has_follower(self, parent: int, child: int) -> bool:
         return self.txn.get(PAIR.pack(parent, child), db=self._followers) is not None
@@ -288,7 +293,7 @@ class Writer:
 
     def settled(self, parent: int) -> None:
         """Note that all followers have been told."""
-        self.delete(self._settling, SEQ.pack(parent))
+        self._delete_met(b"settling", SEQ.pack(parent))
 
     # Timers
 
@@ -303,7 +308,7 @@ class Writer:
 
     def drop_timer(self, key: bytes) -> None:
         """Forget a timer that no task can be woken by."""
-        self.delete(self._timers, key)
+        self._delete_met(b"timers", key)
 
     # Unique keys
 
@@ -313,7 +318,10 @@ class Writer:
         if key is None:
             return None
         seq = SEQ.unpack(key)[0]
-        return Entry(task_id=self.head(seq).id, seq=seq)
+        head = self.head(seq)
+        if head.unique_key != unique_key:
+            raise DamagedRecord("unique", repr(unique_key), f"it leads to task {head.id!r}")
+        return Entry(task_id=head.id, seq=seq)
 
     def _hold_unique_key(self, seq: int, unique_key: str, after: TaskState) -> None:
         if not after.status.final:
@@ -417,7 +425,7 @@ class Writer:
         _, rank, seq = READY_KEY.unpack(ready_key)
         log.error("task #%d is set aside: %s", seq, error)
         key = SEQ.pack(seq)
-        self.delete(self._ready, ready_key)
+        self._delete_met(b"ready", ready_key)
         payload = self.txn.get(key, db=self._payloads)
         size = 0 if payload is None else layout.body_size(payload)
         for table in (b"heads", b"states", b"payloads"):
@@ -428,30 +436,54 @@ class Writer:
         ready = TaskState(status=Status.PENDING, phase=Phase.READY, priority=255 - rank)
         self._count_row(queue).add(ready, -1, size)
 
+    def mend_ready(self, ready_key: bytes, head: TaskHead, state: TaskState) -> None:
+        """Put right an entry that does not stand for how its task is."""
+        seq = READY_KEY.unpack(ready_key)[2]
+        log.error("task #%d has a wrong place among the ready ones; it is %s", seq, state.phase or state.status)
+        self._delete_met(b"ready", ready_key)
+        if state.phase is Phase.READY:
+            self.put(self._ready, self.ready_key(seq, head, state), ALONE if transitions.runs_alone(state) else b"")
+
+    def mend_timer(self, key: bytes, state: TaskState) -> None:
+        """Put right a timer that is not of the moment that its task says."""
+        seq = PAIR.unpack(key)[1]
+        log.error("task #%d has a timer of a wrong moment; it is to be woken at %s", seq, state.wakes_at)
+        self.drop_timer(key)
+        if state.wakes_at is not None:
+            self.put(self._timers, timer_key(state.wakes_at, seq), b"")
+
+    def _delete_met(self, table: bytes, key: bytes) -> None:
+        """Delete an entry that a scan came by, be it in a wrong place because of a damaged neighbour.
+
+        Otherwise it would be met for ever.
+        """
+        if self.delete(self.environment.tables[table], key):
+            return
+        with self.txn.cursor(db=self.environment.tables[table]) as cursor:
+            there = cursor.set_range(b"")
+            while there and cursor.key() != key:
+                there = cursor.next()
+            if there:
+                cursor.delete()
+
     # Reading what another process wrote
 
     def _reload(self) -> None:
         cache, txn = self.cache, self.txn
         numbers = {bytes(name): value for name, value in txn.cursor(db=self._meta)}
-        cache.next_seq = _number(numbers, b"next_seq", 1)
-        cache.next_lane = _number(numbers, b"next_lane", 1)
+        cache.lanes = mending.read_lanes(self)
+        cache.counts = mending.read_counts(self)
+        cache.next_seq = max(_number(numbers, b"next_seq", 1), mending.least_next_seq(self))
+        cache.next_lane = max(_number(numbers, b"next_lane", 1), mending.least_next_lane(self, cache.lanes))
         cache.lanes_version = _number(numbers, b"lanes_version", 0)
-        cache.lanes = {
-            LANES.load(key, record): LANE_NUMBER.unpack(key)[0] for key, record in txn.cursor(db=self._lanes)
-        }
-        cache.counts = {key.decode(): CountRow.load(key, record) for key, record in txn.cursor(db=self._counts)}
         cache.running = {}
         cache.follower_edges = txn.stat(self._followers)["entries"] > 0
         self.reload_pauses()
 
     def reload_pauses(self) -> None:
         """Read which queues are paused."""
-        prefix = QUEUES.encode() + b"\0"
-        values = self.table(b"values")
         self.cache.paused = frozenset(
-            key.removeprefix(prefix).decode()
-            for key in self.keys_below(b"values", prefix)
-            if _settings(VALUES.load(key, cast("bytes", self.txn.get(key, db=values))).data).paused
+            queue for queue, value in mending.read_queue_settings(self) if _settings(value.data).paused
         )
 
     def paused(self, queue: str) -> bool:
