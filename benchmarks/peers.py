@@ -42,13 +42,14 @@ def main() -> None:
         parser.error("--tasks: fewer than 200 say nothing")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # so that servers and workers end too
     CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="data-", dir=arguments.data) as data:
+    with tempfile.TemporaryDirectory(prefix="data-", dir=arguments.data.resolve()) as data:
         Path(data).chmod(0o711)  # PostgreSQL may run as another user
         run = measured(arguments, Path(data))
+    run["skipped"] = {name: why.replace(data, "DATA") for name, why in run["skipped"].items()}  # for any machine
     print(report.table(run))
     if arguments.json:
         arguments.json.write_text(json.dumps(run, indent=1) + "\n")
-    sys.exit(1 if run["skipped"] else 0)
+    sys.exit("not all of the work was done" if run["broken"] else None)
 
 
 def measured(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def measured(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
     systems: dict[str, System] = {}
     abouts: dict[str, dict[str, str]] = {}
     skipped: dict[str, str] = {}
+    broken: list[str] = []
     rounds: list[list[report.Row]] = []
     for name in arguments.only or SERVERS:
         try:
@@ -66,6 +68,7 @@ def measured(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
             about = system.about()
         except (NoServer, NoEnvironment, Broken) as error:
             skipped[name] = str(error)
+            tell(f"{name}: {error}")
             continue
         systems[name], abouts[name] = system, about | {"versions": ", ".join(filter(None, (about["versions"], server)))}
     for number in range(arguments.rounds):
@@ -80,6 +83,7 @@ def measured(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
                     tell(f"{number + 1}/{arguments.rounds} {name:9} {figure.measure:12} {figure.setting:44}", figure)
             except (NoServer, Broken) as error:
                 skipped[name] = str(error)
+                broken.append(name)
                 tell(f"{name}: {error}")
     return {
         "taken": datetime.now(UTC).date().isoformat(),
@@ -90,6 +94,7 @@ def measured(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
         "python": f"Python {platform.python_version()} on {platform.system()} {platform.machine()}",
         "systems": abouts,
         "skipped": skipped,
+        "broken": broken,
         "figures": report.merged(rounds),
     }
 

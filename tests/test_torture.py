@@ -49,7 +49,7 @@ def module(name, *arguments, **options):
 
 
 def test_processes_killed_in_the_middle_of_any_op_lose_nothing_and_double_nothing():
-    ran = module("__main__", "kills", "--each", 3, "--seconds", 25, "--seed", random.randrange(10**6))
+    ran = module("__main__", "kills", "--each", 2, "--seconds", 15, "--seed", random.randrange(10**6))
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 DRIVERS = Path(__file__).parent
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 
 
 class NoEnvironment(Exception):
@@ -25,10 +26,10 @@ def python_of(name: str, cache: Path) -> str:
     python, stamp = home / "bin" / "python", home / "made-from"
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"making an environment for {name}", file=sys.stderr)
-        venv.create(home, clear=True, with_pip=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
-        made = subprocess.run(install, capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise NoEnvironment(f"pip: {(made.stderr.strip().splitlines() or ['no word'])[-1]}")
+        try:
+            venv.create(home, clear=True, with_pip=True)
+            subprocess.run([python, *PIP, "-r", requirements], check=True)
+        except subprocess.CalledProcessError:
+            raise NoEnvironment("its requirements could not be installed; see above") from None
         stamp.write_text(wanted)
     return str(python)

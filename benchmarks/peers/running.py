@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import IO, Any
 
 from peers.environments import DRIVERS
 from peers.servers import served
@@ -27,6 +28,7 @@ ROUND_TRIP_SAMPLES = 300
 PICK_UP_SAMPLES = 100
 
 Values = dict[str, float]
+Process = subprocess.Popen[str]
 
 
 class Broken(Exception):
@@ -45,6 +47,19 @@ class Figure:
     """`per_second`, or `p50_ms` and `p99_ms`."""
     sync_ms: float
     """How long a bare fdatasync took on that disk, the mean of just before and just after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """A worker process, and what it says."""
+
+    process: Process
+    log: IO[str]
+
+    def last_words(self) -> str:
+        """The end of what it said before it ended."""
+        self.log.seek(0)
+        return last_line(self.log.read())
 
 
 class Disk:
@@ -116,7 +131,7 @@ class System:
         measure: str,
         place: list[str],
         about: dict[str, str],
-        worker: subprocess.Popen[str] | None = None,
+        worker: Worker | None = None,
         **options: int | str,
     ) -> Figure:
         before = self.disk.wait_calm()
@@ -139,51 +154,51 @@ class System:
                 yield place
 
     @contextmanager
-    def _worker(
-        self, place: list[str], variant: str = "", *, needed: bool = True
-    ) -> Iterator[subprocess.Popen[str] | None]:
+    def _worker(self, place: list[str], variant: str = "", *, needed: bool = True) -> Iterator[Worker | None]:
         """A worker process for the length of the block."""
         if not needed:
             yield None
             return
-        worker = self._start("work", *place, "--variant", variant)
-        try:
-            yield worker
-        finally:
-            end(worker)
+        with tempfile.TemporaryFile("w+") as log:
+            process = self._start("work", *place, "--variant", variant, output=log)
+            try:
+                yield Worker(process=process, log=log)
+            finally:
+                end(process)
 
-    def _start(self, phase: str, *words: str) -> subprocess.Popen[str]:
+    def _start(self, phase: str, *words: str, output: IO[str] | int = subprocess.PIPE) -> Process:
         driver = DRIVERS / self.name / "driver.py"
         return subprocess.Popen(
             [self.python, str(driver), phase, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             text=True,
             env=os.environ | {"PYTHONPATH": str(DRIVERS.parent)},
             start_new_session=True,  # so that its children end with it
         )
 
-    def _finished(self, driver: subprocess.Popen[str], worker: subprocess.Popen[str] | None = None) -> Values:
-        """What the driver printed; raises Broken when it fails, takes too long, or its worker dies."""
+    def _finished(self, driver: Process, worker: Worker | None = None) -> dict[str, Any]:
+        """What the driver printed; raises Broken when it fails, takes too long, or its worker ends before it."""
         limit = time.monotonic() + self.timeout
         phase = driver.args[2]
-        while True:
-            try:
-                output, errors = driver.communicate(timeout=0.5)
-                break
-            except subprocess.TimeoutExpired:
-                if worker is not None and worker.poll() is not None:
-                    end(driver)
-                    raise Broken(f"{phase}: the worker ended: {last_line(worker.communicate()[1])}") from None
-                if time.monotonic() > limit:
-                    end(driver)
-                    raise Broken(f"{phase}: took longer than {self.timeout:.0f} s") from None
+        try:
+            while True:
+                try:
+                    output, errors = driver.communicate(timeout=0.5)
+                    break
+                except subprocess.TimeoutExpired:
+                    if worker is not None and worker.process.poll() is not None:
+                        raise Broken(f"{phase}: the worker ended: {worker.last_words()}") from None
+                    if time.monotonic() > limit:
+                        raise Broken(f"{phase}: took longer than {self.timeout:.0f} s") from None
+        finally:
+            end(driver)
         if driver.returncode:
             raise Broken(f"{phase}: {last_line(errors)}")
         return json.loads(output.splitlines()[-1])
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: Process) -> None:
     """End a driver and what it started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

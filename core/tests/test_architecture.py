@@ -30,8 +30,7 @@ LAYERS = (
     Layer(
         "rules",
         "Pure values and rules: no trio, no files, no threads, no chance and no clock, for time is an argument.",
-        "_version errors task lifecycle retry choose cron events query stats executor codec batch durations "
-        "limits",
+        "_version errors task lifecycle retry choose cron events query stats executor codec batch durations limits",
     ),
     Layer(
         "parts",
@@ -41,7 +40,7 @@ LAYERS = (
     Layer(
         "engine",
         "What makes the parts work together: one writer, what starts next, attempts, and those who watch.",
-        "admission committer scheduler runner hub streams rate",
+        "admission committer scheduler runner failures hub streams rate",
     ),
     Layer(
         "queue",
@@ -80,7 +79,7 @@ LIBRARIES = (
     Library("lmdb", "store.lmdb.*", "a store's database is its own business"),
     Library(
         "trio",
-        "registry committer scheduler runner hub streams rate queue handle opening cli.* testing.*",
+        "registry committer scheduler runner failures hub streams rate queue handle opening cli.* testing.*",
         "the rest is synchronous",
     ),
     Library("outcome", "committer runner", "trio's way to hand on a result or an error"),

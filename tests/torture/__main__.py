@@ -52,7 +52,7 @@ def _kills(given: argparse.Namespace) -> int:
     report = campaign.run(given.seconds, stop_when_broken=given.plant != "nothing")
     print(show(report))
     if report.first_broken_after is not None:
-        print(f"found after {report.first_broken_after:.1f} s and {sum(report.kills.values())} kills")
+        print(f"found after {report.first_broken_after:.1f} s and {report.rounds} kills")
     return 1 if report.sentences else 0
 
 

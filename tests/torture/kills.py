@@ -31,7 +31,9 @@ PATIENCE = 1.5
 class Report:
     """What came of a campaign."""
 
+    rounds: int = 0
     kills: Counter[str] = field(factory=Counter)
+    """By kind in flight; a batch has several."""
     stood: Counter[str] = field(factory=Counter)
     """Kills after which the transaction in flight was there."""
     broken: Counter[tuple[str, str]] = field(factory=Counter)
@@ -103,10 +105,11 @@ class Campaign:
         return self._kill_during(runner, place / "runner.beacon", kind)
 
     def _kill_during(self, child: Child, path: Path, kind: str) -> tuple[str, ...]:
+        self.report.rounds += 1
         beacon = Beacon(path)
         beacon.show(0, 0, 0)
         _wait_for(beacon, BIT[kind], skip=self._chance.choice((0, 0, 1, 2, 5, 10)))
-        pause = time.perf_counter() + self._chance.choice((0.0, 0.0002, 0.0005, 0.001, 0.002)) * self._chance.random()
+        pause = time.perf_counter() + self._chance.choice((0.0, 0.0001, 0.0003, 0.001, 0.002)) * self._chance.random()
         while time.perf_counter() < pause:
             pass
         child.send(signal.SIGKILL)
@@ -141,6 +144,7 @@ class Campaign:
             elif "second-process submit" not in in_flight and said.value.txn_id > self._txn_id:
                 self.report.stood.update(in_flight)
             account.enter(journal.news(), said.value)
+        account.broken += [("other", f"the log says: {line}") for line in _errors(place)]
         for what, sentence in account.broken:
             self.report.sentences.append(f"[{', '.join(in_flight)}] {what}: {sentence}")
             for kind in in_flight:
@@ -162,6 +166,11 @@ class Campaign:
         self.report.sentences += [f"[the end] {what}: {sentence}" for what, sentence in account.broken[known:]]
         for what, _ in account.broken[known:]:
             self.report.broken["the end", what] += 1
+
+
+def _errors(place: Path) -> list[str]:
+    """What victims logged as errors, such as damage that they met and mended."""
+    return [line for log in place.glob("*.log") for line in log.read_text().splitlines() if line.startswith("ERROR")]
 
 
 def _wait_for(beacon: Beacon, bit: int, skip: int) -> None:

@@ -287,7 +287,8 @@ class _Holder:
     ) -> None:
         async with executor:
             task_status.started()
-            await self.release.wait()
+            with trio.CancelScope(shield=True):  # cancelled attempts need the resources to clean up
+                await self.release.wait()
 
 
 @define

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 import logging
 import random
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol, cast
 
 import outcome
 import trio
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from oq.clock import Clock
-from oq.codec import decode, encode
+from oq.codec import encode
 from oq.committer import Committer
 from oq.errors import (
-    InvalidTask,
     LeaseLost,
     PermanentError,
     RetryableError,
     RetryLater,
-    UnknownAction,
     UnknownExecutor,
 )
 from oq.executor import Chunk
+from oq.failures import as_text, failure_of, is_not_its_own, unwrapped
 from oq.registry import Registry
-from oq.retry import LONGEST_DELAY, RetryPolicy, next_delay
+from oq.retry import RetryPolicy, next_delay
 from oq.store.base import Block, Ending, Failed, Finish, Refused, Released, Reply, Retried, Run, Succeeded
 from oq.streams import Output, Streams
 from oq.task import Failure, Task, effective_timeout
 
 log = logging.getLogger(__name__)
-
-LONGEST_MESSAGE = 10_000
-"""Characters that are kept of a failure's message."""
-LONGEST_TRACEBACK = 4_000
-"""Characters that are kept of the end of an unexpected exception's traceback."""
 
 
 class Units(Protocol):
@@ -212,14 +205,14 @@ class Runner:
         except UnknownExecutor:
             return Released()  # it was unregistered in between; the task waits until it is back
         except Exception as error:  # noqa: BLE001  # a payload's class may raise anything
-            return Failed(self._failure(error, retryable=False))
+            return Failed(failure_of(error, self._defaults.most_details, retryable=False))
         task = Task(seq=run.seq, head=run.head, state=run.state, payload=payload, past_attempts=())
         try:
             with active.scope:
                 result = await executor.execute(task, active)
                 return _success(result, self._defaults.most_result)
         except BaseException as error:  # whatever an executor raises is its attempt's failure, and no one else's
-            if _is_not_its_own(error):
+            if is_not_its_own(error):
                 raise
             return self._ending_of(error, run) if active.stop is None else Released()
         if active.stop is not None:
@@ -229,9 +222,9 @@ class Runner:
 
     def _ending_of(self, error: BaseException, run: Run) -> Ending:
         """What the failed attempt means for its task."""
-        error = _unwrapped(error)
+        error = unwrapped(error)
         now = self._clock()
-        failure = self._failure(error, retryable=not isinstance(error, PermanentError))
+        failure = failure_of(error, self._defaults.most_details, retryable=not isinstance(error, PermanentError))
         if isinstance(error, RetryLater) and not error.counted:
             return Retried(failure, now + timedelta(seconds=failure.retry_after or 0.0), counted=False)
         policy = run.head.retry or self._defaults.retry
@@ -239,15 +232,6 @@ class Runner:
         if delay is None:
             return Failed(failure)
         return Retried(failure, now + timedelta(seconds=delay))
-
-    def _failure(self, error: BaseException, *, retryable: bool) -> Failure:
-        """The error as it is recorded, without details that are too large to keep."""
-        failure = _failure(error, retryable=retryable)
-        size = 0 if failure.details is None else len(encode(failure.details))
-        if size > self._defaults.most_details:
-            note = f"they took {size:,} bytes; at most {self._defaults.most_details:,} are kept (limits.failure)"
-            return evolve(failure, details={"dropped": note})
-        return failure
 
     def _record(self, active: Active, ending: Ending) -> None:
         """Hand the ending to the store, and its units to whoever is next."""
@@ -258,7 +242,7 @@ class Runner:
             epoch=run.state.epoch,
             ending=ending,
             now=self._clock(),
-            executed_on=None if active.executed_on is None else _text(active.executed_on),
+            executed_on=None if active.executed_on is None else as_text(active.executed_on),
             block=block,
         )
         del self._active[run.seq, run.state.epoch]
@@ -287,94 +271,9 @@ def _success(result: Any, most_bytes: int) -> Ending:
     try:
         data = encode(result)
     except Exception as error:  # noqa: BLE001  # to look into a result may raise anything
-        message = f"the result, of type {type(result).__name__}, cannot be stored: {_text(error)}"
+        message = f"the result, of type {type(result).__name__}, cannot be stored: {as_text(error)}"
         return Failed(Failure(type="InvalidResult", message=message, retryable=False))
     if len(data) > most_bytes:
         message = f"the result takes {len(data):,} bytes; at most {most_bytes:,} are kept (limits.result)"
         return Failed(Failure(type="ResultTooLarge", message=message, retryable=False))
     return Succeeded(data)
-
-
-def _is_not_its_own(error: BaseException) -> bool:
-    """Whether the error, or one in its group, is about the whole program: Ctrl-C, or the event loop coming down."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(_is_not_its_own(inner) for inner in error.exceptions)
-    return isinstance(error, KeyboardInterrupt | trio.Cancelled | GeneratorExit)
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    """Out of a group, the one error in it, or the one that says most about what to do; else what was given."""
-    errors = list(_singles(error))
-    for kind in (PermanentError, RetryLater, RetryableError):
-        for inner in errors:
-            if isinstance(inner, kind):
-                return inner
-    return errors[0] if len(errors) == 1 else error
-
-
-def _singles(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group and the groups in it; an error that is no group by itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _singles(inner)
-    else:
-        yield error
-
-
-def _failure(error: BaseException, *, retryable: bool = True) -> Failure:
-    """The error as it is recorded. Nothing that a plugin puts into it can do harm from here on."""
-    match error:
-        case PermanentError() | RetryableError() | RetryLater():
-            name, message, details = _text(error.type), _text(error.message), _storable(error.details)
-        case InvalidTask() | UnknownAction():
-            name, message, details = type(error).__name__, _text(error), None
-        case BaseExceptionGroup():
-            name = type(error).__name__
-            message = "; ".join(f"{type(inner).__name__}: {_text(inner)}" for inner in error.exceptions)
-            details = {"traceback": _traceback(error)}
-        case _:
-            name, message, details = type(error).__name__, _text(error), {"traceback": _traceback(error)}
-    return Failure(
-        type=name,
-        message=message[:LONGEST_MESSAGE] or name,
-        retryable=retryable,
-        retry_after=_least_wait(error.after) if isinstance(error, RetryLater) else None,
-        details=details,
-    )
-
-
-def _least_wait(after: object) -> float:
-    """Seconds that an executor asked for; none where it makes no sense."""
-    if not isinstance(after, int | float) or not after > 0:
-        return 0.0
-    return float(min(after, LONGEST_DELAY))
-
-
-def _storable(details: object) -> dict[str, Any] | None:
-    """The details as the store gives them back, with what cannot be stored replaced by how it prints."""
-    if details is None:
-        return None
-    if not isinstance(details, Mapping):
-        details = {"details": details}
-    return {_text(key): _kept(value) for key, value in details.items()}
-
-
-def _kept(value: object) -> object:
-    try:
-        return decode(encode(value))
-    except Exception:  # noqa: BLE001  # to look into a value may raise anything
-        return _text(value, repr)[:LONGEST_MESSAGE]
-
-
-def _text(value: object, show: Callable[[object], str] = str) -> str:
-    """The value as text that can be stored, whatever it is."""
-    try:
-        text = show(value)
-    except Exception:  # noqa: BLE001  # it may be of any class
-        text = f"({type(value).__name__} that cannot be shown)"
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _traceback(error: BaseException) -> str:
-    """The end of the traceback, where the cause is."""
-    return _text("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:]

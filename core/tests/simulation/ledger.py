@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import trio
 from attrs import define, field
 
 from oq.events import Event, EventKind
@@ -111,10 +110,12 @@ class Run:
     epoch: int
     process: Process
     units: tuple[str, ...]
-    claimed_at: float
-    """By `trio.current_time()`."""
+    alone: bool
+    """Whether nothing may run beside it."""
     recorded: EventKind | None = None
     """How the store says that it ended."""
+    lost: bool = False
+    """Whether its process was over by then."""
     began: bool = False
     ended: str | None = None
     """How its executor ended: returned, invalid, raised, permanent, later, uncounted, cancelled; or `unregistered`."""
@@ -135,11 +136,8 @@ class Run:
     @property
     def recorded_whole(self) -> bool:
         """Whether it ended by itself and the store has that, with all of its output."""
-        return self.ended not in {None, "cancelled", "died"} and self.recorded in {
-            EventKind.COMPLETED,
-            EventKind.FAILED,
-            EventKind.RETRYING,
-        }
+        kinds = {EventKind.COMPLETED, EventKind.FAILED, EventKind.RETRYING}
+        return self.ended not in {None, "cancelled", "died"} and self.recorded in kinds and not self.lost
 
 
 class Ledger:
@@ -281,7 +279,7 @@ class Ledger:
         self._enter(known)
 
     def _recorded(self, run: Run, kind: EventKind) -> None:
-        run.recorded = kind
+        run.recorded, run.lost = kind, run.process.over
         if run.ended is not None or not run.began:
             self.open_runs.pop((run.known.seq, run.epoch), None)
         expected = self._endings_of(run)
@@ -295,7 +293,7 @@ class Ledger:
         """How a run may be recorded."""
         from_outside = {EventKind.CANCELLED}
         if run.process.over:
-            from_outside |= {EventKind.FAILED if run.known.alone else EventKind.LOST}
+            from_outside |= {EventKind.FAILED if run.alone else EventKind.LOST}
         failed = {EventKind.RETRYING, EventKind.FAILED}
         by_itself: set[EventKind] = set()
         match run.ended:
@@ -399,4 +397,4 @@ class Ledger:
 
 def new_run(known: Known, epoch: int, process: Any, units: tuple[str, ...]) -> Run:
     """A run that begins now."""
-    return Run(known, epoch, process, units, trio.current_time())
+    return Run(known, epoch, process, units, known.alone)

@@ -28,8 +28,6 @@ class Listener:
 
     kind: str
     known: Known
-    finals: int
-    """How many times the task had been final when it began to listen."""
     may_lag: bool = False
     """Whether it takes its time by its own will."""
 
@@ -52,7 +50,7 @@ class Listeners:
     async def wait(self, handle: TaskHandle, *, by_result: bool) -> None:
         """Wait for a task as a user does."""
         known = self._ledger.ids[handle.id]
-        listener = Listener("waiter", known, len(known.finals))
+        listener = Listener("waiter", known)
         self.listening[listener] = None
         try:
             if by_result:
@@ -69,7 +67,7 @@ class Listeners:
     async def read(self, handle: TaskHandle, chance: random.Random, *, slow: bool) -> None:
         """Read a task's stream from its beginning to its end."""
         known = self._ledger.ids[handle.id]
-        listener = Listener("reader", known, len(known.finals), may_lag=slow)
+        listener = Listener("reader", known, may_lag=slow)
         self.listening[listener] = None
         epoch, index = None, 0
         try:
@@ -150,7 +148,7 @@ class Listeners:
         for listener in self.listening:
             if listener.may_lag:
                 continue
-            if listener.known.final or (listener.kind == "waiter" and len(listener.known.finals) > listener.finals + 1):
+            if listener.known.final:
                 self._trial.broken(7, f"a {listener.kind} of {listener.known.name} was not told that it is final")
             elif self._process.closed:
                 self._trial.broken(7, f"a {listener.kind} of {listener.known.name} was not told that the queue is closed")

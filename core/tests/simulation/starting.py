@@ -126,7 +126,7 @@ class Starting:
     def left_behind(self, process: Process) -> Known | None:
         """A task that should have been started, but was not."""
         running = [run for run in self._ledger.open_runs.values() if run.process is process and run.ended is None]
-        if any(run.known.alone for run in running):
+        if any(run.alone for run in running):
             return None
         free = self.free(process)
         if free["all"] <= 0:

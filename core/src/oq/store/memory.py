@@ -186,7 +186,7 @@ class MemoryStore:
         for index, new in enumerate(op.tasks):
             head = new.head
             kept = self._find(head.id)
-            if kept is not None and kept.head == head:
+            if kept is not None and kept.head == head and kept.payload == new.payload:
                 given.append(Entry(task_id=head.id, seq=kept.seq))
                 continue
             if kept is not None or head.id in seen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from datetime import datetime
-from typing import cast
 
 from msgspec.structs import replace
 
@@ -54,6 +53,7 @@ from oq.store.base import (
     Value,
 )
 from oq.store.lmdb.environment import RESERVE
+from oq.store.lmdb.following import parents_of, settle, tell, tell_followers
 from oq.store.lmdb.layout import (
     CLAIMS,
     IDEMPOTENT,
@@ -70,7 +70,6 @@ from oq.store.lmdb.layout import (
     text_key,
 )
 from oq.store.lmdb.writer import Writer
-from oq.store.transitions import RELEASED_AT_ONCE
 from oq.task import Outcome, Phase, Status, TaskHead, TaskState
 
 log = logging.getLogger(__name__)
@@ -146,7 +145,7 @@ def _sort_out(writer: Writer, op: AddMany) -> tuple[tuple[Entry, ...], list[tupl
     for index, new in enumerate(op.tasks):
         head = new.head
         stored = writer.find(head.id)
-        if stored is not None and writer.head(stored) == head:
+        if stored is not None and writer.head(stored) == head and writer.payload(stored) == new.payload:
             given.append(Entry(task_id=head.id, seq=stored))
             continue
         if stored is not None or head.id in seen:
@@ -174,14 +173,14 @@ def _sort_out(writer: Writer, op: AddMany) -> tuple[tuple[Entry, ...], list[tupl
 def _add_one(writer: Writer, new: NewTask, seq: int, now: datetime) -> list[Event]:
     """Add a task that may come after others."""
     head = new.head
-    parents = [(parent, writer.state(parent)) for parent in _parents(writer, head)]
+    parents = [(parent, writer.state(parent)) for parent in parents_of(writer, head)]
     waiting = [parent for parent, state in parents if not state.status.final]
     fallen = [(parent, state) for parent, state in parents if state.status in (Status.FAILED, Status.CANCELLED)]
     state = transitions.submitted(head, new.priority, len(waiting), now)
     writer.add([(new, seq, state)])
     event = event_of(EventKind.SUBMITTED, now, seq, head, state)
     if fallen and head.on_parent_failure == "fail":
-        return [event, *_settle(writer, seq, head, state, *fallen[0], now)]
+        return [event, *settle(writer, seq, head, state, *fallen[0], now)]
     for parent in waiting:
         writer.add_follower(parent, seq)
     return [event]
@@ -265,7 +264,7 @@ def _finish(writer: Writer, op: Finish) -> Reply:
     event = event_of(transitions.event_kind_of(op.ending), op.now, op.seq, head, after)
     if not writer.cache.follower_edges:
         return Finished(events=(event,))
-    told, unsettled = _tell_followers(writer, op.now)
+    told, unsettled = tell_followers(writer, op.now)
     return Finished(events=(event, *told), unsettled=unsettled)
 
 
@@ -301,7 +300,7 @@ def _cancel(writer: Writer, op: Cancel) -> Moved:
         writer.put(writer.table(b"stops"), SEQ_EPOCH.pack(seq, before.epoch), b"")
         writer.keep_attempt(seq, before, after, Outcome.CANCELLED, op.now)
     writer.move(seq, head, before, after)
-    told, unsettled = _tell_followers(writer, op.now)
+    told, unsettled = tell_followers(writer, op.now)
     event = event_of(EventKind.CANCELLED, op.now, seq, head, after)
     return Moved(events=(event, *told), unsettled=unsettled)
 
@@ -315,7 +314,7 @@ def _set_priority(writer: Writer, op: SetPriority) -> Moved:
 
 def _requeue(writer: Writer, op: Requeue) -> Moved:
     seq, head, before = writer.known(op.task_id)
-    parents = [(parent, writer.has_follower(parent, seq)) for parent in _parents(writer, head)]
+    parents = [(parent, writer.has_follower(parent, seq)) for parent in parents_of(writer, head)]
     waiting = [(parent, waits) for parent, waits in parents if waits or not writer.state(parent).status.final]
     after = transitions.requeued(op.task_id, before, len(waiting), op.now)
     holder = writer.holder(head.unique_key)
@@ -329,7 +328,7 @@ def _requeue(writer: Writer, op: Requeue) -> Moved:
 
 
 def _advance(writer: Writer, op: Advance) -> Advanced:
-    events, steps = _tell(writer, op.now, op.limit)
+    events, steps = tell(writer, op.now, op.limit)
     events += _wake_due(writer, op.now, op.limit - steps)
     next_at = writer.next_wake_at()
     return Advanced(
@@ -374,7 +373,7 @@ def _wake(writer: Writer, seq: int, head: TaskHead, before: TaskState, now: date
     else:
         after, kind = transitions.due(before), EventKind.READY
     writer.move(seq, head, before, after)
-    told, _ = _tell_followers(writer, now)
+    told, _ = tell_followers(writer, now)
     return [event_of(kind, now, seq, head, after), *told]
 
 
@@ -383,7 +382,7 @@ def _lose(writer: Writer, seq: int, head: TaskHead, before: TaskState, now: date
     writer.keep_attempt(seq, before, after, Outcome.LOST, now)
     writer.move(seq, head, before, after)
     kind = EventKind.FAILED if after.status.final else EventKind.LOST
-    told, _ = _tell_followers(writer, now)
+    told, _ = tell_followers(writer, now)
     return [event_of(kind, now, seq, head, after), *told]
 
 
@@ -419,59 +418,3 @@ def _put_value(writer: Writer, op: PutValue) -> Stored:
     if op.namespace == QUEUES:
         writer.reload_pauses()
     return Stored(version=version)
-
-
-def _tell_followers(writer: Writer, now: datetime) -> tuple[list[Event], bool]:
-    """Tell the followers of settled tasks, as many as one op may; says whether some are left."""
-    if not writer.cache.follower_edges:
-        return [], False
-    events, _ = _tell(writer, now, RELEASED_AT_ONCE)
-    return events, writer.next_settling() is not None
-
-
-def _tell(writer: Writer, now: datetime, limit: int) -> tuple[list[Event], int]:
-    """Tell at most `limit` followers that what they wait for is settled; gives the events and how many were told."""
-    events: list[Event] = []
-    told = 0
-    while told < limit and (parent := writer.next_settling()) is not None:
-        follower = writer.next_follower(parent)
-        if follower is None:
-            writer.settled(parent)
-            continue
-        try:
-            parent_state, head, before = writer.state(parent), writer.head(follower), writer.state(follower)
-        except DamagedRecord as error:
-            log.error("task #%d cannot be told that #%d is settled: %s", follower, parent, error)
-            writer.drop_follower(parent, follower)
-            continue
-        if not parent_state.status.final:  # it was requeued in between, and will be settled again
-            writer.settled(parent)
-            continue
-        told += 1
-        writer.drop_follower(parent, follower)
-        if before.phase is Phase.BLOCKED:
-            events += _settle(writer, follower, head, before, parent, parent_state, now)
-        if writer.next_follower(parent) is None:
-            writer.settled(parent)
-    return events, told
-
-
-def _settle(
-    writer: Writer,
-    follower: int,
-    head: TaskHead,
-    before: TaskState,
-    parent: int,
-    parent_state: TaskState,
-    now: datetime,
-) -> list[Event]:
-    won = parent_state.status is Status.COMPLETED
-    after = transitions.parent_settled(head, before, writer.name_of(parent), won=won, now=now)
-    writer.move(follower, head, before, after)
-    kind = transitions.settled_kind(after)
-    return [event_of(kind, now, follower, head, after)] if kind else []
-
-
-def _parents(writer: Writer, head: TaskHead) -> list[int]:
-    """The tasks that this one comes after, each once."""
-    return [cast("int", writer.find(parent)) for parent in dict.fromkeys(head.after)]

@@ -9,7 +9,7 @@ import lmdb
 
 from oq.errors import DamagedRecord, QueueFull, StoreUnavailable
 from oq.query import Count, Page, TaskFilter
-from oq.store.base import AddMany, Block, FullRecord, Op, Record, Refused, Reply, Value
+from oq.store.base import AddMany, AppendChunks, Block, FullRecord, Op, Record, Refused, Reply, Value
 from oq.store.lmdb import check, reader
 from oq.store.lmdb.doorbell import Doorbell
 from oq.store.lmdb.environment import BAD_KEY, RESERVE, Durability, Environment
@@ -22,6 +22,10 @@ INITIAL_BYTES = 256 * 2**20
 
 READER_CHECK_EVERY = 1_000
 """Commits between two looks for readers whose process died, and which keep old pages from being used again."""
+
+
+_NEEDS_ROOM = (AddMany, AppendChunks)
+"""What may not use the reserve beyond the limit."""
 
 
 class LmdbStore:
@@ -70,8 +74,8 @@ class LmdbStore:
     def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
         """Apply the ops in one transaction.
 
-        When the map is full it grows up to the limit. At the limit, submits are refused with QueueFull, and what ends
-        running work may use a reserve beyond it.
+        When the map is full it grows up to the limit. At the limit, submits and output are refused with QueueFull; what
+        ends running work may use a reserve beyond it.
         """
         full: Reply | None = None
         while True:
@@ -81,18 +85,18 @@ class LmdbStore:
                 limit = self._environment.max_bytes
                 if self._environment.grow(limit):
                     continue
-                if full is None and any(isinstance(op, AddMany) for op in ops):
+                if full is None and any(isinstance(op, _NEEDS_ROOM) for op in ops):
                     full = Refused(error=QueueFull("the size of the store in bytes", limit))
                 elif not self._environment.grow(limit + RESERVE):
                     raise StoreUnavailable(self.location, f"its limit of {limit:,} bytes is used up") from None
 
     def _apply_once(self, ops: Sequence[Op[Reply]], full: Reply | None) -> list[Reply]:
-        """One transaction; every submit gets `full` when that is given."""
+        """One transaction; what needs room gets `full` when that is given."""
         txn = self._environment.begin_write()
         committed = False
         try:
             writer = Writer(self._environment, txn, self._cache)
-            replies = [full if full is not None and isinstance(op, AddMany) else apply_op(writer, op) for op in ops]
+            replies = [full if full is not None and isinstance(op, _NEEDS_ROOM) else apply_op(writer, op) for op in ops]
             if writer.wrote:
                 writer.flush()
                 txn_id = txn.id()
