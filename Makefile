@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo uv pip install --quiet --python $(BIN)/python || echo $(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench torture clean
+.PHONY: help setup demo test check format bench peers torture simulate clean
 
 help:  ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ format: $(READY)  ## Put all code into form
 
 bench: $(READY)  ## Print what oq does on this machine
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+peers: $(READY)  ## Print what other queues do on this machine, in the same run
+	@$(BIN)/python benchmarks/peers.py $(ARGS)
+
+simulate: $(READY)  ## Run the whole queue on virtual time with faults: SEED=7 for one seed, COUNT=1000 for many
+	@$(BIN)/python core/tests/simulation --seed $(or $(SEED),0) --count $(or $(COUNT),$(if $(SEED),1,1000))
 
 torture: $(READY)  ## Kill, cut, flip and fill (minutes): every promise after each, as a table
 	@cd tests && ../$(BIN)/python -m torture kills --each $(or $(EACH),100)

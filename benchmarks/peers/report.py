@@ -58,8 +58,8 @@ def table(run: dict[str, Any]) -> str:
     """The run as text, at most 100 columns wide."""
     lines = [
         f"{run['tasks']:,} no-op tasks, medians of {run['rounds']} round(s), {run['cpus']} CPUs, {run['python']}",
-        "«speed»: compared with oq in this run, oq = 1. «sync»: a bare fdatasync before and after, in ms; where",
-        "it differs much within a block, the disk was busy with something else and the block says little.",
+        "«speed»: compared with oq in this run, oq = 1. «sync»: a bare fdatasync before and after, in ms;",
+        "where it differs much within a block, the disk was busy with something else: do not compare there.",
     ]
     for measure, title in TITLES.items():
         rows = [row for row in run["figures"] if row["measure"] == measure]

@@ -123,7 +123,9 @@ class TestNames:
 
     def test_an_unknown_executor_is_told_with_the_known_ones(self, registry):
         registry.register(Echo("alpha"))
-        with pytest.raises(UnknownExecutor, match=r"no executor 'ollama' is installed \(there are: alpha, echo\); install oq-ollama"):
+        with pytest.raises(
+            UnknownExecutor, match=r"no executor 'ollama' is installed \(there are: alpha, echo\); install oq-ollama"
+        ):
             registry.get("ollama")
 
     def test_an_unknown_action_is_told_with_the_known_ones(self, registry):

@@ -17,6 +17,8 @@ def show(report: Report) -> str:
             f"{kind:{width}} | {report.kills[kind]:5} | {report.stood[kind]:5} | {broken[LOST]:4} |"
             f" {broken[TWICE]:14} | {broken[AGAIN]:17} | {broken[OTHER]:5}"
         )
-    lines.append(f"{report.rounds} processes were killed; {report.acknowledged:,} tasks were acknowledged; {report.seconds:.0f} s")
+    lines.append(
+        f"{report.rounds} processes killed, {report.acknowledged:,} tasks acknowledged; {report.seconds:.0f} s"
+    )
     lines += report.sentences[:20]
     return "\n".join(lines)

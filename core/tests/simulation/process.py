@@ -217,7 +217,7 @@ class Process:
         for other in self.world.ledger.open_runs.values():
             beside = other.known is run.known and other is not run and other.began and other.recorded is None
             expect(not beside, 2, f"{run.name} began while {other.name} runs")
-        run.began, run.deadline = True, ctx.deadline
+        run.began, run.deadline, run.ended = True, ctx.deadline, None
         return run
 
     def ended(self, run: Run, how: str) -> None:

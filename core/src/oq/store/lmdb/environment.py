@@ -140,14 +140,21 @@ class Environment:
         if self._env is None:
             self._reopen()
         try:
-            return cast("Txn", self._there.begin(write=write))
-        except lmdb.MapResizedError:  # another process let the map grow
-            with self._map_lock:
-                self._there.set_mapsize(0)
-                self._map_size = self._there.info()["map_size"]
+            return self._begin_in(self._there, write=write)
         except lmdb.PanicError:  # the write that completes a commit failed: LMDB refuses everything from then on
             self._reopen()
-        return cast("Txn", self._there.begin(write=write))
+        return self._begin_in(self._there, write=write)
+
+    def _begin_in(self, env: lmdb.Environment, *, write: bool) -> Txn:
+        while True:
+            size = self._map_size
+            try:
+                return cast("Txn", env.begin(write=write))
+            except lmdb.MapResizedError:  # another process let the map grow
+                with self._map_lock:
+                    if self._map_size == size:  # else another thread has seen to it, and may be writing by now
+                        env.set_mapsize(0)
+                        self._map_size = env.info()["map_size"]
 
     def _reopen(self) -> None:
         """Open the environment anew, unless another thread just did; raises StoreUnavailable."""
@@ -198,7 +205,7 @@ class Environment:
         do not outlive them.
         """
         try:
-            txn = cast("Txn", env.begin(write=True))
+            txn = self._begin_in(env, write=True)
         except lmdb.Error as error:
             raise self.refusal(error) from error
         try:
