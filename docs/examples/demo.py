@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from textwrap import shorten
 
 import trio
 from attrs import evolve
@@ -93,7 +94,7 @@ async def main() -> None:
 
         console.print(results(finals, names))
         oq_command = Path(sys.executable).parent / "oq"
-        console.print(f"\nEverything is still there: {oq_command} list --queue {HERE / 'queue'}")
+        console.print(f"\nEverything is still there: {oq_command} list --queue {HERE / 'queue'}", soft_wrap=True)
 
 
 async def print_events(events: oq.Subscription, names: dict[str, str], start: float) -> None:
@@ -131,8 +132,9 @@ def results(tasks: list[oq.Task], names: dict[str, str]) -> Table:
     """What came of the tasks, in the order in which they were handed in."""
     table = Table(box=None, pad_edge=False, header_style="bold", title="\nresults", title_justify="left")
     for column, width in (("task", 15), ("status", 9), ("priority", 8), ("attempts", 8)):
-        table.add_column(column, no_wrap=True, width=width)
-    table.add_column("result", overflow="ellipsis", no_wrap=True, ratio=1)
+        table.add_column(column, no_wrap=True, min_width=width)
+    table.add_column("result", no_wrap=True)
+    room = max(20, console.width - 52)
     for task in tasks:
         result = getattr(task.result, "stdout", task.result)
         said = task.failure.message if task.failure else str("" if result is None else result).strip()
@@ -141,7 +143,7 @@ def results(tasks: list[oq.Task], names: dict[str, str]) -> Table:
             Text(task.status, style=COLOURS[task.status]),
             task.priority.name.lower(),
             str(len(task.attempts)),
-            Text(said.replace("\n", " / ")),
+            Text(shorten(said.replace("\n", " / "), room, placeholder=" …")),
         )
     return table
 

@@ -65,7 +65,7 @@ class Gate:
         self._disk = disk
         self._trial = trial
         self._observer = observer
-        self.location = disk.store.location
+        self.location = "the simulated store"
         self.exclusive = disk.store.exclusive
         self.dead = False
         self.die_after: int | None = None

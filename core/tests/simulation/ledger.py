@@ -351,7 +351,9 @@ class Ledger:
             case _:
                 right = {before}
         self._trial.expect(
-            event.attempt in right, 2, f"{known.name} was {event.kind} and went from attempt {before} to {event.attempt}"
+            event.attempt in right,
+            2,
+            f"{known.name} was {event.kind} and went from attempt {before} to {event.attempt}",
         )
         policy = known.head.retry or self._default_retry
         failure = event.failure

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import define, field
+from attrs import define
 
 from oq.errors import QueueClosed, TaskCancelled, TaskFailed
 from oq.handle import TaskHandle
@@ -121,7 +121,9 @@ class Listeners:
         async for event in events:
             told = self._process.gate.events
             self._trial.expect(
-                index < len(told) and told[index] == event, 7, f"a subscriber heard {event.kind} of #{event.seq} out of turn"
+                index < len(told) and told[index] == event,
+                7,
+                f"a subscriber heard {event.kind} of #{event.seq} out of turn",
             )
             index += 1
             self._process.subscriber_at = index
@@ -151,7 +153,9 @@ class Listeners:
             if listener.known.final:
                 self._trial.broken(7, f"a {listener.kind} of {listener.known.name} was not told that it is final")
             elif self._process.closed:
-                self._trial.broken(7, f"a {listener.kind} of {listener.known.name} was not told that the queue is closed")
+                self._trial.broken(
+                    7, f"a {listener.kind} of {listener.known.name} was not told that the queue is closed"
+                )
         for task_id in list(self._to_check):
             if self.called[task_id] >= self.to_call[task_id]:
                 del self._to_check[task_id]
@@ -182,7 +186,9 @@ class Listeners:
             return
         run = self._ledger.runs.get((known.seq, known.epoch))
         self._trial.expect(
-            run is not None and result == result_of(run), 2, f"the result of {known.name} is {result}, not that of its run"
+            run is not None and result == result_of(run),
+            2,
+            f"the result of {known.name} is {result}, not that of its run",
         )
 
     def _check_chunk(self, known: Known, epoch: int, index: int, chunk: Any) -> None:
@@ -205,4 +211,3 @@ class Listeners:
         self._trial.expect(
             read == run.emitted, 7, f"a reader of {run.name} got {read} chunks, but {run.emitted} were emitted"
         )
-

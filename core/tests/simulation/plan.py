@@ -68,6 +68,4 @@ class Plan:
     def __str__(self) -> str:
         kinds = "/".join(self.faults)
         faults = "no faults" if self.fault_every is None else f"{kinds} every {self.fault_every:g} s"
-        return (
-            f"{self.tasks} tasks, {self.store} store, commits {self.commits}, {self.workers} workers, {faults}"
-        )
+        return f"{self.tasks} tasks, {self.store} store, commits {self.commits}, {self.workers} workers, {faults}"

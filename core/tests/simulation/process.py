@@ -147,7 +147,9 @@ class Process:
             if not self.dead:
                 self.trial.say(f"{self.name} could not open the queue")
                 self.trial.expect(
-                    not self.opened and self.world.disk.refusals > refusals, 9, "StoreUnavailable came out of open_queue"
+                    not self.opened and self.world.disk.refusals > refusals,
+                    9,
+                    "StoreUnavailable came out of open_queue",
                 )
 
     async def start(self) -> None:

@@ -33,7 +33,7 @@ class Needs:
         return not self.one_of or self._group(free) is not None
 
     def allows(self, units: tuple[str, ...], free: Mapping[str, int]) -> bool:
-        """Whether `units` are the ones to take: those of the first group with a unit to spare, the freest pool there."""
+        """Whether `units` are the ones to take: those of the first group with one to spare, the freest pool there."""
         extra = list(units)
         for pool in self.all_of:
             if pool not in extra:
@@ -116,7 +116,9 @@ class Starting:
             needs = _needs(served, best.lane)
             assert needs is not None
             self._trial.expect(
-                needs.allows(run.units, free), 3, f"{best.name} was given the units {run.units}, while these were free: {free}"
+                needs.allows(run.units, free),
+                3,
+                f"{best.name} was given the units {run.units}, while these were free: {free}",
             )
             free.subtract(run.units)
             queues[best.lane].remove(best.rank)
@@ -158,7 +160,6 @@ class Starting:
 
     def _is_paused(self, queue: str) -> bool:
         return queue in self.paused or EVERY_QUEUE in self.paused
-
 
 
 def _needs(served: Served, lane: Lane) -> Needs | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,9 +14,9 @@ from oq.errors import CallerError, LeaseLost, OqError, QueueClosed, QueueFull, S
 from oq.handle import TaskHandle
 from oq.retry import NO_RETRY, RetryPolicy
 from oq.store.base import AppendChunks, Block, Finish, Released, Renew, Succeeded
+from oq.store.base import Failed as FailedEnding
 from oq.task import TaskSpec
 from oq.testing import failure
-from oq.store.base import Failed as FailedEnding
 from simulation.executors import PLAYS, SIM_LANES, SIM_POOLS
 from simulation.plan import QUEUES
 
@@ -263,7 +262,9 @@ class Workload:
             async with trio.open_nursery() as nursery:
                 for what in ("cancel", "requeue"):
                     call = getattr(process.queue, what)
-                    nursery.start_soon(self._call, process, f"{what} {known.name}", lambda call=call: call(known.head.id))
+                    nursery.start_soon(
+                        self._call, process, f"{what} {known.name}", lambda call=call: call(known.head.id)
+                    )
 
     async def _set_priority(self, process: Process) -> None:
         priority = self._chance.choice(("low", "normal", "high", "critical"))
@@ -279,7 +280,9 @@ class Workload:
         finals, events = len(known.finals), ledger.events
         answer = await self._call(process, f"{what} {known.name}", lambda: call(known.head.id))
         if answer.error is None and not process.dead:
-            self._trial.expect(ledger.events > events, 6, f"{what} of {known.name} was acknowledged, but nothing happened")
+            self._trial.expect(
+                ledger.events > events, 6, f"{what} of {known.name} was acknowledged, but nothing happened"
+            )
             if what == "cancel":
                 self._trial.expect(len(known.finals) > finals, 6, f"the cancel of {known.name} did nothing")
 

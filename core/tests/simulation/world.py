@@ -265,7 +265,8 @@ class World:
         if process.closed:
             return
         self._check_stops(process)
-        if process.queue._committer.failing is not None:
+        committer = process.queue._committer
+        if committer.failing is not None or committer._dead:
             return
         self._check_endings(process)
         if trio.current_time() > max(self.disk.refused_at + NOTICED_AFTER, self._stepped_at + CLOCK_READ_AFTER):
@@ -289,7 +290,12 @@ class World:
 
     def _check_endings(self, process: Process) -> None:
         for run in self.ledger.open_runs.values():
-            if run.process is process and run.ended is not None and run.recorded is None and run.ended != "unregistered":
+            if (
+                run.process is process
+                and run.ended is not None
+                and run.recorded is None
+                and run.ended != "unregistered"
+            ):
                 self.trial.broken(10, f"{run.name} ended ({run.ended}), which is not recorded")
 
     def _check_moments(self) -> None:

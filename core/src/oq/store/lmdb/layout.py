@@ -213,7 +213,10 @@ class CountRow:
     @classmethod
     def load(cls, key: bytes, record: bytes) -> CountRow:
         """The stored row; raises DamagedRecord."""
-        return cls(list(_ROW.unpack(unseal("counts", key, record))))
+        body = unseal("counts", key, record)
+        if len(body) != _ROW.size:
+            raise DamagedRecord("counts", name_of(key), f"it has {len(body)} bytes, not {_ROW.size}")
+        return cls(list(_ROW.unpack(body)))
 
     def dump(self, key: bytes) -> bytes:
         return seal(key, _ROW.pack(*self.cells))
