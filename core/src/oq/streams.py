@@ -120,8 +120,8 @@ class Streams:
         self._hub = hub
         self._outputs: dict[int, Output] = {}
         self._closed = False
-        self._young: set[Output] = set()
-        """Outputs with chunks that wait for their block to be sent."""
+        self._young: dict[Output, None] = {}
+        """Outputs with chunks that wait for their block to be sent, oldest first."""
         self._work = trio.Event()
 
     def end(self) -> None:
@@ -140,7 +140,7 @@ class Streams:
     def close(self, output: Output) -> None:
         """The run's end is recorded."""
         output.end()
-        self._young.discard(output)
+        self._young.pop(output, None)
         if self._outputs.get(output.seq) is output:
             del self._outputs[output.seq]
         self._hub.touch(output.task_id)
@@ -151,12 +151,12 @@ class Streams:
         if full:
             self.send(output)
         elif output not in self._young:
-            self._young.add(output)
+            self._young[output] = None
             self._work.set()
 
     def send(self, output: Output) -> None:
         """Send what the output has to the store now."""
-        self._young.discard(output)
+        self._young.pop(output, None)
         block = output.take_block()
         if block is None:
             return

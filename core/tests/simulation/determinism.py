@@ -1,4 +1,4 @@
-"""The one place that touches trio's private names: runs whose every choice follows from a seed, on a clock that jumps."""
+"""The one place that touches trio's private names: runs whose choices all follow from a seed, on a clock that jumps."""
 
 from __future__ import annotations
 

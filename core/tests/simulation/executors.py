@@ -42,6 +42,7 @@ PLAYS = {
     "invalid": 1,
     "group": 2,
     "exits": 1,
+    "parent": 3,
 }
 """What a task may do, and how often one does."""
 
@@ -246,6 +247,12 @@ async def _exits(run: Run, _ctx: Context, chance: random.Random) -> Any:
     return result_of(run)
 
 
+async def _parent(run: Run, _ctx: Context, _chance: random.Random) -> Any:
+    """Submits another task."""
+    await run.process.world.workload.submit_child(run)
+    return result_of(run)
+
+
 _PLAYS: dict[str, Callable[[Run, Context, random.Random], Awaitable[Any]]] = {
     "quick": _quick,
     "slow": _slow,
@@ -262,4 +269,5 @@ _PLAYS: dict[str, Callable[[Run, Context, random.Random], Awaitable[Any]]] = {
     "invalid": _invalid,
     "group": _group,
     "exits": _exits,
+    "parent": _parent,
 }

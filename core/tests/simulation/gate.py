@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import trio
+from msgspec.structs import replace
 
 from oq.errors import QueueFull, StoreInUse, StoreUnavailable
 from oq.events import Event
-from oq.store.base import AddMany, Op, Refused, Reply, Store
+from oq.store.base import AddMany, Advance, Op, Refused, Reply, Store
 from simulation.trial import Trial
 
 MOST_FLUSHES_AT_ONCE = 1_000
@@ -116,6 +117,8 @@ class Gate:
         if self._disk.refuses():
             self._trial.say(f"the store refuses {', '.join(type(op).__name__ for op in ops)}")
             raise StoreUnavailable(self.location, "it is told to refuse")
+        if self._trial.plan.small:
+            ops = [replace(op, limit=2) if isinstance(op, Advance) else op for op in ops]
         replies = self._apply_unless_full(ops)
         self._observer.applied(self, ops, replies)
         if self.die_after is not None:

@@ -41,6 +41,8 @@ class Plan:
     """Mean seconds between faults; None for a world without."""
     faults: dict[str, int]
     """How often each kind of them comes."""
+    small: float
+    """How likely each of oq's limits is very small."""
     hiccup: float
     """How likely the store refuses one flush."""
 
@@ -61,6 +63,7 @@ class Plan:
             storm=chance.choice((10.0, 40.0)),
             fault_every=chance.choice((None, 0.7, 1.5, 3.0, 6.0)),
             faults=chance.choice(CLIMATES),
+            small=chance.choice((0.0, 0.5)),
             hiccup=chance.choice((0.0, 0.0, 0.0, 0.05)),
         )
         return plan if store is None else evolve(plan, store=store)

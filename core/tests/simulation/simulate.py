@@ -13,6 +13,7 @@ import oq.committer
 from simulation.determinism import run_deterministically
 from simulation.gate import Livelock, SlowWriter
 from simulation.plan import Plan
+from simulation.scale import scaled_down
 from simulation.trial import Trial, Violation
 from simulation.world import World
 
@@ -50,7 +51,7 @@ def simulate(seed: int, tasks: int = DEFAULT_TASKS, store: str | None = None) ->
         ended_at = trio.current_time()
 
     try:
-        with _quiet(), _slow_writer(trial):
+        with _quiet(), _slow_writer(trial), scaled_down(trial):
             run_deterministically(seed, main, world.at_rest)
     except (Exception, Livelock, BaseExceptionGroup):
         if trial.violation is None:
