@@ -207,6 +207,14 @@ class Ledger:
         if run.recorded is not None:
             self.open_runs.pop((run.known.seq, run.epoch), None)
 
+    def process_over(self, process: Process) -> None:
+        """No run of this process goes on."""
+        for key, run in list(self.open_runs.items()):
+            if run.process is process:
+                run.ended = run.ended or "died"
+                if run.recorded is not None:
+                    del self.open_runs[key]
+
     def is_current(self, seq: int, epoch: int) -> bool:
         """Whether this epoch runs."""
         known = self.tasks.get(seq)
@@ -280,7 +288,7 @@ class Ledger:
 
     def _recorded(self, run: Run, kind: EventKind) -> None:
         run.recorded, run.lost = kind, run.process.over
-        if run.ended is not None or not run.began:
+        if run.ended is not None or (not run.began and kind is not EventKind.CANCELLED):
             self.open_runs.pop((run.known.seq, run.epoch), None)
         expected = self._endings_of(run)
         self._trial.expect(

@@ -100,6 +100,7 @@ class Process:
                 self.trial.broken(0, f"the queue broke down: {error!r}")
         finally:
             self.over = True
+            self.world.ledger.process_over(self)
             self.gone.set()
 
     async def _run_queue(self, users: trio.Nursery) -> None:
@@ -176,12 +177,7 @@ class Process:
         self.dead = self.over = self.closing = self.gate.dead = True
         self.claiming = False
         self.gate.unlock_run()
-        open_runs = self.world.ledger.open_runs
-        for key, run in list(open_runs.items()):
-            if run.process is self:
-                run.ended = run.ended or "died"
-                if run.recorded is not None:
-                    del open_runs[key]
+        self.world.ledger.process_over(self)
         self.world.died()
         self._scope.cancel()
         self.gone.set()

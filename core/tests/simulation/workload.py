@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +17,13 @@ from oq.handle import TaskHandle
 from oq.retry import NO_RETRY, RetryPolicy
 from oq.store.base import AppendChunks, Block, Finish, Released, Renew, Succeeded
 from oq.store.base import Failed as FailedEnding
-from oq.task import TaskSpec
+from oq.task import Status, TaskSpec
 from oq.testing import failure
 from simulation.executors import PLAYS, SIM_LANES, SIM_POOLS
 from simulation.plan import QUEUES
 
 if TYPE_CHECKING:
+    from simulation.ledger import Run
     from simulation.process import Process
     from simulation.world import World
 
@@ -37,6 +40,10 @@ POLICIES = (
     RetryPolicy(max_attempts=4, delay=0.5, factor=2, jitter=0),
     RetryPolicy(max_attempts=5, delay=3, factor=1.5, max_delay=10, jitter=0.5),
 )
+
+
+class GaveUp(OqError):
+    """The caller did not wait for the answer."""
 
 
 @frozen
@@ -128,6 +135,13 @@ class Workload:
             expect(same != handle.duplicate, 1, f"{known.name} was given for token {spec.metadata['token']}")
             expect(same or known.head.unique_key == spec.unique_key, 1, f"{known.name} is no duplicate of its key")
         return answer.value
+
+    async def submit_child(self, run: Run) -> None:
+        """Submit a task from within another one's run."""
+        spec = self._spec()
+        fields = {name: getattr(spec, name) for name in ("executor", "action", "metadata", "lane", "priority")}
+        child = TaskSpec(payload={"play": "quick", "token": spec.metadata["token"]}, **fields)
+        await self._hand_in(run.process, [child], None)
 
     async def _submit_wrongly(self, process: Process) -> None:
         spec = self._spec()
@@ -238,6 +252,7 @@ class Workload:
             self._change_lane: 5,
             self._unregister: 2,
             self._rest: 2,
+            self._wait_idle: 2,
         }
         while not process.closing and not self._world.calm:
             await trio.sleep(chance.choice((0, chance.expovariate(1 / MEDDLES_EVERY))))
@@ -307,11 +322,27 @@ class Workload:
 
     async def _look(self, process: Process) -> None:
         known = self._world.ledger.some(self._chance)
-        await self._call(process, "stats", process.queue.stats)
-        await self._call(process, "list", process.queue.list)
-        if known is not None:
-            answer = await self._call(process, f"get {known.name}", lambda: process.queue.get(known.head.id))
-            self._trial.expect(process.dead or answer.error is None, 1, f"{known.name} cannot be got")
+        ledger, expect = self._world.ledger, self._trial.expect
+
+        async def look() -> None:
+            stats = await process.queue.stats()
+            stages = [
+                task.stage if isinstance(task.stage, Status) else Status.PENDING for task in ledger.tasks.values()
+            ]
+            counted = {status: number for status, number in stats.tasks.by_status.items() if number}
+            expect(counted == Counter(stages), 1, f"stats count {counted}, but there are {Counter(stages)}")
+            page = await process.queue.list(limit=5)
+            newest = sorted(ledger.tasks, reverse=True)[:5]
+            expect([task.seq for task in page.items] == newest, 1, "a list is not of the newest tasks")
+            if known is not None:
+                task = await process.queue.get(known.head.id)
+                told = (task.state.phase or task.status, task.epoch, task.attempt)
+                expect(told == (known.stage, known.epoch, known.attempt), 1, f"{known.name} is not as get says: {told}")
+
+        answer = await self._call(process, "look", look)
+        expect(
+            process.dead or isinstance(answer.error, GaveUp | QueueClosed | None), 1, f"a look raised {answer.error}"
+        )
 
     async def _come_late(self, process: Process) -> None:
         """Say something in the name of a run whose epoch is over."""
@@ -367,17 +398,34 @@ class Workload:
                 self._trial.say(f"{name} is back")
                 process.queue.executors.register(process.sim if name == "sim" else process.plain)
 
+    async def _wait_idle(self, process: Process) -> None:
+        """Wait for a moment at which nothing is to be done."""
+
+        async def wait() -> None:
+            await process.queue.wait_idle()
+            if process.dead:
+                return
+            runs = [run.name for run in self._world.ledger.open_runs.values() if run.process is process and run.began]
+            self._trial.expect(not runs, 4, f"wait_idle returned, but {', '.join(runs)} run")
+            if process.claiming and not process.gate.in_flight:
+                left = self._world.starting.left_behind(process)
+                self._trial.expect(left is None, 4, f"wait_idle returned, but {left and left.name} is about to start")
+
+        with trio.move_on_after(self._chance.uniform(1, 100)):
+            await self._call(process, "wait_idle", wait)
+
     async def _rest(self, process: Process) -> None:
         """Let it run nothing for a while."""
         if not process.claiming:
             return
         process.rest()
         if self._chance.random() < 0.5:
-            await self._call(process, "drain", process.queue.drain)
+            answer = await self._call(process, "drain", process.queue.drain)
         else:
-            await self._call(process, "stop", lambda: process.queue.stop(grace=0.5))
+            answer = await self._call(process, "stop", lambda: process.queue.stop(grace=0.5))
         busy = process.queue._runner.running
-        self._trial.expect(process.dead or busy == 0 or process.stubborn, 10, f"{busy} runs are left after a rest")
+        rested = process.dead or answer.error is not None or busy == 0 or process.stubborn
+        self._trial.expect(rested, 10, f"{busy} runs are left after a rest")
         await trio.sleep(self._chance.choice((0, 1)))
         if not process.closing:
             await self._call(process, "start", process.start)
@@ -390,10 +438,15 @@ class Workload:
         refusals, full_until = disk.refusals, disk.full_until
         if process.dead:
             return Answer(error=QueueClosed())
-        try:
-            answer = Answer(await call())
-        except OqError as error:
-            answer = Answer(error=error)
+        patience = self._chance.choice((0.0, 0.01, 1.0)) if self._chance.random() < 0.1 else math.inf
+        answer = Answer()
+        with trio.move_on_after(patience) as scope:
+            try:
+                answer = Answer(await call())
+            except OqError as error:
+                answer = Answer(error=error)
+        if scope.cancelled_caught:
+            answer = Answer(error=GaveUp())
         if process.dead:
             return answer
         self._trial.say(f"{process.name}: {what}: {'done' if answer.error is None else repr(answer.error)}")
@@ -404,7 +457,7 @@ class Workload:
                 expect(disk.full_until >= full_until > 0 or disk.full_until > 0, 9, f"{what} found the queue full")
             case QueueClosed():
                 expect(process.closing, 9, f"{what} found the queue closed")
-            case None | CallerError() | LeaseLost():
+            case None | CallerError() | LeaseLost() | GaveUp():
                 pass
             case error:
                 self._trial.broken(0, f"{what} raised {error!r}")
