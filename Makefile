@@ -44,7 +44,7 @@ peers: $(READY)  ## Print what other queues do on this machine, in the same run
 	@$(BIN)/python benchmarks/peers.py $(ARGS)
 
 simulate: $(READY)  ## Run the whole queue on virtual time with faults: SEED=7 for one seed, COUNT=1000 for many
-	@$(BIN)/python core/tests/simulation --seed $(or $(SEED),0) --count $(or $(COUNT),$(if $(SEED),1,1000))
+	@$(BIN)/python core/tests/simulation --seed $(or $(SEED),0) --count $(or $(COUNT),$(if $(SEED),1,1000)) $(if $(TASKS),--tasks $(TASKS))
 
 torture: $(READY)  ## Kill, cut, flip and fill (minutes): every promise after each, as a table
 	@cd tests && ../$(BIN)/python -m torture kills --each $(or $(EACH),100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=DEFAULT_TASKS, help="how many tasks each submits")
     parser.add_argument("--store", choices=("memory", "lmdb"), help="the store, instead of the seed's own choice")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
+    parser.add_argument("--digest", action="store_true", help="print a digest of everything that happens")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     parser.add_argument("--plant", choices=BUGS, metavar="BUG", help=f"have a bug in oq: {'; '.join(BUGS)}")
     options = parser.parse_args()
@@ -29,6 +31,8 @@ def main() -> int:
         with planted(options.plant) if options.plant else nullcontext():
             report = simulate(seed, options.tasks, options.store)
         events += report.events
+        if options.digest:
+            print(sha256("\n".join(report.trace).encode()).hexdigest())
         if options.trace:
             print("\n".join(report.trace))
         if report.violation is not None or options.count == 1:

@@ -242,9 +242,11 @@ class Ledger:
         runs = ((known, self.runs.get((known.seq, known.epoch))) for known in self.tasks.values())
         return [known for known, run in runs if run is not None and run.emitted]
 
-    def some_run(self, chance: random.Random) -> Run | None:
-        """A run drawn by chance."""
-        return chance.choice(list(self.runs.values())) if self.runs else None
+    def some_earlier_run(self, chance: random.Random) -> Run | None:
+        """A run whose epoch is over, drawn by chance, preferably of a task that runs again."""
+        over = [run for run in self.runs.values() if not self.is_current(run.known.seq, run.epoch)]
+        again = [run for run in over if run.known.stage is Status.RUNNING]
+        return chance.choice(again or over) if over else None
 
     def overdue(self, now: datetime) -> Known | None:
         """A task whose moment has passed and that was not woken."""

@@ -221,10 +221,16 @@ class Workload:
         chance, listeners = self._chance, process.listeners
         if chance.random() < 0.4:
             by_result = chance.random() < 0.3
-            users.start_soon(lambda: listeners.wait(handle, by_result=by_result))
+            users.start_soon(self._for_a_while, lambda: listeners.wait(handle, by_result=by_result))
         if chance.random() < 0.3:
             slow = chance.random() < 0.3
-            users.start_soon(lambda: listeners.read(handle, self._trial.chance(f"reader/{handle.id}"), slow=slow))
+            reading = self._trial.chance(f"reader/{handle.id}")
+            users.start_soon(self._for_a_while, lambda: listeners.read(handle, reading, slow=slow))
+
+    async def _for_a_while(self, listen: Callable[[], Awaitable[None]]) -> None:
+        """Listen to the end, or give up before."""
+        with trio.move_on_after(self._chance.uniform(0, 5) if self._chance.random() < 0.1 else math.inf):
+            await listen()
 
     async def _subscribe(self, process: Process, start: int) -> None:
         with process.queue.subscribe(capacity=100_000) as events:
@@ -346,8 +352,8 @@ class Workload:
 
     async def _come_late(self, process: Process) -> None:
         """Say something in the name of a run whose epoch is over."""
-        run = self._world.ledger.some_run(self._chance)
-        if run is None or self._world.ledger.is_current(run.known.seq, run.epoch):
+        run = self._world.ledger.some_earlier_run(self._chance)
+        if run is None:
             return
         seq, epoch, now = run.known.seq, run.epoch, self._trial.clock()
         block = Block(first=run.emitted, count=1, data=encode([]))
@@ -428,7 +434,7 @@ class Workload:
         self._trial.expect(rested, 10, f"{busy} runs are left after a rest")
         await trio.sleep(self._chance.choice((0, 1)))
         if not process.closing:
-            await self._call(process, "start", process.start)
+            await process.start()
 
     # Calling
 

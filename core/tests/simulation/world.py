@@ -181,9 +181,12 @@ class World:
 
     async def _living(self) -> Process:
         """The process that runs the queue, once there is one."""
-        while self.process is None or not self.process.claiming:
-            await trio.sleep(0.1)
-        return self.process
+        with trio.move_on_after(PATIENCE):
+            while self.process is None or not self.process.claiming:
+                await trio.sleep(0.1)
+            return self.process
+        self.trial.broken(2, "no process comes to run the queue any more")
+        return await trio.sleep_forever()
 
     # What passes the gate
 

@@ -1,0 +1,58 @@
+"""What the README and the docs show runs as it stands there."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oq.batch import parse_batch
+from oq.config import load_settings
+from oq.lifecycle import as_mermaid
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(file, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("README.md", "python"))
+def test_each_program_of_the_readme_runs(code, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_batch_file_of_the_readme_is_one():
+    [text] = blocks("README.md", "json")
+    assert len(parse_batch(text)) == len(json.loads(text))
+
+
+def test_the_settings_of_the_docs_are_those_that_hold_without_a_file(tmp_path):
+    [text] = blocks("docs/configuration.md", "toml")
+    (tmp_path / "oq.toml").write_text(text.replace("limits = { script = 2 }", "limits = {}"))
+    shown, default = load_settings(tmp_path / "oq.toml", {}), load_settings(None, {})
+    for table in ("queue", "scheduler", "retry", "limits", "plugins"):
+        assert getattr(shown, table) == getattr(default, table)
+
+
+def test_the_diagram_of_the_docs_is_made_from_the_table():
+    assert blocks("docs/concepts.md", "mermaid") == [as_mermaid()]
+
+
+def test_the_executor_of_the_docs_works_without_a_queue():
+    [code] = blocks("docs/executors.md", "python")
+    namespace = {}
+    exec(code, namespace)
+    import trio
+
+    import oq
+
+    registry = oq.Registry([namespace["EchoExecutor"]()])
+    spec = oq.TaskSpec(executor="echo", action="say", payload={"text": "hi", "times": 2})
+    assert trio.run(registry.execute, spec) == "hihi"
