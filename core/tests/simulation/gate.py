@@ -156,14 +156,13 @@ class Gate:
 class SlowWriter:
     """Stands in for the committer's thread, in virtual time."""
 
-    chance: random.Random
-
-    def __init__(self, store: Any) -> None:
-        self._gate: Gate = store
+    def __init__(self, chance: random.Random, gate: Gate) -> None:
+        self._chance = chance
+        self._gate = gate
 
     async def apply(self, ops: Sequence[Op[Reply]]) -> tuple[list[Reply], float]:
-        """The replies, and the seconds that they took."""
-        return await self._gate.apply_slowly(ops, self.chance), 0.0
+        """The replies, and the seconds that they seem to have taken."""
+        return await self._gate.apply_slowly(ops, self._chance), 0.0
 
     def stop(self) -> None:
         """There is no thread to end."""

@@ -26,8 +26,8 @@ class Plan:
     tasks: int
     """How many tasks are submitted."""
     store: Literal["memory", "lmdb"]
-    commits: Literal["inline", "thread"]
-    """Whether a flush is a moment, or takes a while, as on the committer's own thread."""
+    commits: Literal["inline", "thread", "either"]
+    """Whether a flush is a moment, or takes a while, as on the committer's own thread, or now this, now that."""
     workers: int
     executor_limits: dict[str, int]
     grace: float
@@ -54,7 +54,7 @@ class Plan:
             seed=seed,
             tasks=tasks,
             store=chance.choices(("memory", "lmdb"), (4, 1))[0],
-            commits=chance.choices(("inline", "thread"), (3, 2))[0],
+            commits=chance.choices(("inline", "thread", "either"), (4, 2, 2))[0],
             workers=chance.choice((1, 2, 3, 4, 6, 10)),
             executor_limits=chance.choice(({}, {}, {"sim": 2}, {"plain": 1}, {"sim": 3, "plain": 2})),
             grace=chance.choice((0.0, 0.5, 3.0)),

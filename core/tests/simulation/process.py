@@ -120,7 +120,7 @@ class Process:
                 settings=settings,
                 start=False,
                 clock=self.trial.clock,
-                inline_commits=plan.commits == "inline",
+                inline_commits={"inline": True, "thread": False, "either": None}[plan.commits],
                 chance=chance,
             ) as queue:
                 self.queue = queue

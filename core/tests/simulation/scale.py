@@ -15,6 +15,7 @@ from simulation.trial import Trial
 
 _SMALL: tuple[tuple[Any, str, tuple[int, ...]], ...] = (
     (oq.committer, "MAX_BATCH", (1, 3)),
+    (oq.committer, "INLINE_BATCH", (1, 3)),
     (oq.hub, "EVENTS_A_TURN", (1, 3)),
     (oq.streams, "BLOCK_BYTES", (200, 2_000)),
     (oq.streams, "MOST_UNKEPT_BYTES", (300, 3_000)),

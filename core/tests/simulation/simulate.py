@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import trio
 from attrs import frozen
 
 import oq.committer
+from oq.store.base import Op, Reply, Store
 from simulation.determinism import run_deterministically
 from simulation.gate import Livelock, SlowWriter
 from simulation.plan import Plan
@@ -18,6 +20,9 @@ from simulation.trial import Trial, Violation
 from simulation.world import World
 
 DEFAULT_TASKS = 60
+
+FLUSH_SECONDS = (0.0, 0.0, 0.012)
+"""What a flush seems to take, so that the committer takes the disk for slow now and then."""
 
 
 @frozen(kw_only=True)
@@ -51,7 +56,7 @@ def simulate(seed: int, tasks: int = DEFAULT_TASKS, store: str | None = None) ->
         ended_at = trio.current_time()
 
     try:
-        with _quiet(), _slow_writer(trial), scaled_down(trial):
+        with _quiet(), _virtual_commits(trial), scaled_down(trial):
             run_deterministically(seed, main, world.at_rest)
     except (Exception, Livelock, BaseExceptionGroup):
         if trial.violation is None:
@@ -68,15 +73,21 @@ def simulate(seed: int, tasks: int = DEFAULT_TASKS, store: str | None = None) ->
 
 
 @contextmanager
-def _slow_writer(trial: Trial) -> Iterator[None]:
-    """Put virtual time in the place of the committer's thread."""
-    real = oq.committer._WriterThread
-    SlowWriter.chance = trial.chance("writer")
-    oq.committer._WriterThread = SlowWriter
+def _virtual_commits(trial: Trial) -> Iterator[None]:
+    """Put virtual time in the place of the committer's thread, and chance in that of the disk's speed."""
+    chance = trial.chance("writer")
+
+    def timed_apply(store: Store, ops: Sequence[Op[Reply]]) -> tuple[list[Reply], float]:
+        return store.apply(ops), chance.choice(FLUSH_SECONDS)
+
+    before = {name: getattr(oq.committer, name) for name in ("_WriterThread", "_timed_apply")}
+    oq.committer._WriterThread = partial(SlowWriter, chance)
+    oq.committer._timed_apply = timed_apply
     try:
         yield
     finally:
-        oq.committer._WriterThread = real
+        for name, value in before.items():
+            setattr(oq.committer, name, value)
 
 
 @contextmanager

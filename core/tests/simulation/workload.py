@@ -413,7 +413,7 @@ class Workload:
                 return
             runs = [run.name for run in self._world.ledger.open_runs.values() if run.process is process and run.began]
             self._trial.expect(not runs, 4, f"wait_idle returned, but {', '.join(runs)} run")
-            if process.claiming and not process.gate.in_flight:
+            if process.claiming and not (process.gate.in_flight or process.changing_settings):
                 left = self._world.starting.left_behind(process)
                 self._trial.expect(left is None, 4, f"wait_idle returned, but {left and left.name} is about to start")
 
