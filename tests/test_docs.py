@@ -46,7 +46,7 @@ def test_the_diagram_of_the_docs_is_made_from_the_table():
 
 
 def test_the_executor_of_the_docs_works_without_a_queue():
-    [code] = blocks("docs/executors.md", "python")
+    code, _ = blocks("docs/executors.md", "python")
     namespace = {}
     exec(code, namespace)
     import trio
@@ -56,3 +56,19 @@ def test_the_executor_of_the_docs_works_without_a_queue():
     registry = oq.Registry([namespace["EchoExecutor"]()])
     spec = oq.TaskSpec(executor="echo", action="say", payload={"text": "hi", "times": 2})
     assert trio.run(registry.execute, spec) == "hihi"
+
+
+def test_the_executor_of_the_docs_passes_the_contract_as_the_docs_apply_it(tmp_path):
+    executor, tests = blocks("docs/executors.md", "python")
+    (tmp_path / "oq_echo.py").write_text(executor)
+    (tmp_path / "test_echo.py").write_text(tests)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout

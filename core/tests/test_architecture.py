@@ -30,12 +30,13 @@ LAYERS = (
     Layer(
         "rules",
         "Pure values and rules: no trio, no files, no threads, no chance and no clock, for time is an argument.",
-        "_version errors task lifecycle retry choose cron events query stats executor codec batch durations limits",
+        "_version errors task lifecycle retry choose cron events query stats executor codec batch durations limits "
+        "breaker routing models",
     ),
     Layer(
         "parts",
         "What keeps tasks, what runs them, and what is plugged in; each is of use without a queue.",
-        "clock ids config hookspecs plugins registry functions store store.*",
+        "clock ids config hookspecs plugins registry functions pacing endpoints store store.*",
     ),
     Layer(
         "engine",
@@ -79,7 +80,8 @@ LIBRARIES = (
     Library("lmdb", "store.lmdb.*", "a store's database is its own business"),
     Library(
         "trio",
-        "registry committer scheduler runner failures hub streams rate queue handle opening cli.* testing.*",
+        "registry pacing endpoints committer scheduler runner failures hub streams rate queue handle opening cli.* "
+        "testing.*",
         "the rest is synchronous",
     ),
     Library("outcome", "committer runner", "trio's way to hand on a result or an error"),
@@ -87,6 +89,7 @@ LIBRARIES = (
     Library("rich", "cli.*", "only the command line has tables for people"),
     Library("pytest", "testing testing.*", "contracts are tests that ship"),
     Library("hypothesis", "testing.*", "and so are state machines"),
+    Library("h11", "testing.http testing.http_wire", "a server that breaks on purpose knows what it breaks"),
 )
 """Who may import what is not oq's own; the libraries that are not here, nobody."""
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import select
 import socket
 
@@ -89,3 +90,15 @@ def test_where_there_can_be_none_a_warning_says_so_and_all_goes_on(hang, tmp_pat
     assert bell.fileno() is None
     bell.ring()
     bell.drain()
+
+
+def test_a_process_with_too_many_files_open_rings_at_nobody_and_goes_on(hang, caplog):
+    one, other = hang(), hang()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (one.fileno(), hard))
+    try:
+        one.ring()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "notice a change" in caplog.text
+    assert not rang(other)

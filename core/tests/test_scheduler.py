@@ -13,8 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 from oq.config import SchedulerSettings, Settings
 from oq.errors import DamagedRecord, InvalidTask
 from oq.events import EventKind
-from oq.executor import LanePools
+from oq.executor import LanePools, Urgent
 from oq.hub import EventFilter
+from oq.query import TaskFilter
 from oq.retry import NO_RETRY, RetryPolicy
 from oq.scheduler import LEASE, LONGEST_SLEEP
 from oq.store.base import Advance, Refused
@@ -458,6 +459,96 @@ class TestLanesAndPools:
             assert (await executor.next_run()).ctx.units[-1] == "near"
             for run in executor.running:
                 run.complete()
+
+    async def test_urgent_tasks_may_have_other_choices(self, autojump_clock):
+        urgent = Urgent(priority=Priority.CRITICAL, choices=(("far",), ("near",)))
+        lane = LanePools(choices=(("near",),), urgent=(urgent,))
+        executor = ScriptedExecutor(pools={"near": 1, "far": 1}, lanes={"m": lane})
+        async with virtual_queue(executor, workers=8) as queue:
+            for priority in ("high", "normal", "critical", "critical", "low"):
+                await queue.submit(executor.spec(priority, lane="m", priority=priority))
+            await wait_all_tasks_blocked()
+            assert [(run.label, run.ctx.units[-1]) for run in executor.runs] == [("high", "near"), ("critical", "far")]
+            executor.runs[0].complete()
+            await wait_all_tasks_blocked()
+            assert [(run.label, run.ctx.units[-1]) for run in executor.running] == [
+                ("critical", "far"),
+                ("critical", "near"),
+            ]
+            for run in executor.running:
+                run.complete()
+            for _ in range(2):
+                await wait_all_tasks_blocked()
+                [run] = executor.running
+                assert run.ctx.units[-1] == "near"
+                run.complete()
+
+    async def test_choices_that_depend_on_the_backlog_come_and_go_with_it(self, autojump_clock):
+        urgent = Urgent(priority=Priority.HIGH, choices=(("near",), ("far",)), backlog=3)
+        lane = LanePools(choices=(("near",),), urgent=(urgent,))
+        executor = ScriptedExecutor(pools={"near": 1, "far": 1}, lanes={"m": lane})
+        async with virtual_queue(executor, workers=8) as queue:
+            for label in ("first", "second"):
+                await queue.submit(executor.spec(label, lane="m", priority="high"))
+            await queue.submit(executor.spec("third", lane="m"))
+            await wait_all_tasks_blocked()
+            assert [run.label for run in executor.running] == ["first"]
+            await queue.submit(executor.spec("fourth", lane="m"))
+            await wait_all_tasks_blocked()
+            assert [(run.label, run.ctx.units[-1]) for run in executor.running] == [
+                ("first", "near"),
+                ("second", "far"),
+            ]
+            executor.runs[1].complete()
+            await queue.submit(executor.spec("fifth", lane="m", priority="high"))
+            await queue.cancel((await queue.list(TaskFilter(status=Status.PENDING))).items[-1].id)
+            await wait_all_tasks_blocked()
+            assert executor.labels[:3] == ["first", "second", "fifth"]
+            for _ in range(4):
+                for run in executor.running:
+                    run.complete()
+                await wait_all_tasks_blocked()
+
+    async def test_a_choice_of_no_pools_is_nobody(self, autojump_clock):
+        lane = LanePools(choices=((),), urgent=(Urgent(priority=Priority.HIGH, choices=(("far",),)),))
+        executor = quick(pools={"far": 1}, lanes={"m": lane})
+        async with virtual_queue(executor, workers=8) as queue:
+            await queue.submit_many([executor.spec(p, lane="m", priority=p) for p in ("normal", "high", "low")])
+            await until(10)
+            assert executor.labels == ["high"]
+
+    async def test_a_run_can_exchange_the_unit_that_it_holds(self, autojump_clock):
+        executor = ScriptedExecutor(pools={"a": 1, "b": 1, "c": 1}, lanes={"m": LanePools(choices=(("a",), ("b",)))})
+        async with virtual_queue(executor) as queue:
+            await queue.submit_many([executor.spec(label, lane="m") for label in ("first", "second", "third")])
+            await wait_all_tasks_blocked()
+            first, second = executor.running
+            assert first.ctx.exchange("a", ["b"]) is None
+            assert first.ctx.exchange("nosuch", ["c"]) is None
+            assert first.ctx.units[-1] == "a"
+            assert first.ctx.exchange("a", ["b", "nosuch", "c"]) == "c"
+            assert first.ctx.units[-1] == "c"
+            await wait_all_tasks_blocked()
+            third = executor.running[-1]
+            assert (third.label, third.ctx.units[-1]) == ("third", "a")
+            assert second.ctx.exchange("b", ["c"]) is None
+            first.complete()
+            await wait_all_tasks_blocked()
+            assert second.ctx.exchange("b", ["c"]) == "c"
+            for run in executor.running:
+                run.complete()
+
+    async def test_an_executor_may_offer_the_pools_of_another(self, autojump_clock):
+        owner = ScriptedExecutor(name="owner", pools={"gpu": 1}, lanes={"m": LanePools(needs=("gpu",))})
+        guest = ScriptedExecutor(name="guest", lanes={"m": LanePools(needs=("gpu",))})
+        async with virtual_queue(guest, owner) as queue:
+            await queue.submit(guest.spec(lane="m"))
+            run = await guest.next_run()
+            await queue.submit(owner.spec(lane="m"))
+            await wait_all_tasks_blocked()
+            assert owner.runs == []
+            run.complete()
+            (await owner.next_run()).complete()
 
     async def test_units_that_are_added_are_used_at_once(self, autojump_clock):
         executor = quick(10, pools={"gpu": 1}, lanes={"m": LanePools(needs=("gpu",))})

@@ -1,7 +1,9 @@
 """oq: a durable, priority-ordered task queue for trio."""
 
 from oq._version import __version__
+from oq.breaker import Health, RestPolicy
 from oq.config import Settings, load_settings
+from oq.endpoints import Call, EndpointFault, Endpoints, EndpointState, Verdict
 from oq.errors import (
     AmbiguousId,
     CallerError,
@@ -39,17 +41,21 @@ from oq.errors import (
     VersionConflict,
 )
 from oq.events import Event, EventKind
-from oq.executor import Action, Chunk, Context, Executor, LanePools
+from oq.executor import Action, Chunk, Context, Executor, LanePools, Urgent
 from oq.functions import Functions, TaskFunction
 from oq.handle import TaskHandle
 from oq.hookspecs import CliCommand, hookimpl
+from oq.http_status import retry_after, retryable_status
 from oq.hub import EventFilter, Subscription
+from oq.models import ChatResult, ChunkKind, EmbedResult, GenerateResult, Message, ToolCall, Usage, conversation
 from oq.opening import open_queue
+from oq.pacing import Pace, Stalled
 from oq.plugins import Plugins, load_plugins
 from oq.query import Page, TaskFilter
 from oq.queue import Queue
 from oq.registry import Registry
 from oq.retry import NO_RETRY, RetryPolicy
+from oq.routing import Endpoint, Lane, Routing
 from oq.stats import QueueStats, Stats
 from oq.streams import StreamRestarted
 from oq.task import OMITTED, Attempt, Failure, Outcome, Phase, Priority, Status, Task, TaskSpec
@@ -60,28 +66,41 @@ __all__ = [
     "Action",
     "AmbiguousId",
     "Attempt",
+    "Call",
     "CallerError",
+    "ChatResult",
     "Chunk",
+    "ChunkKind",
     "CliCommand",
     "Context",
     "DamagedRecord",
     "DuplicateExecutor",
+    "EmbedResult",
+    "Endpoint",
+    "EndpointFault",
+    "EndpointState",
+    "Endpoints",
     "Event",
     "EventFilter",
     "EventKind",
     "Executor",
     "Failure",
     "Functions",
+    "GenerateResult",
+    "Health",
     "IdempotencyConflict",
     "IllegalMove",
     "InvalidExecutor",
     "InvalidQuery",
     "InvalidSettings",
     "InvalidTask",
+    "Lane",
     "LanePools",
     "LeaseLost",
+    "Message",
     "OqError",
     "Outcome",
+    "Pace",
     "Page",
     "PermanentError",
     "Phase",
@@ -95,10 +114,13 @@ __all__ = [
     "QueueFull",
     "QueueStats",
     "Registry",
+    "RestPolicy",
     "RetryLater",
     "RetryPolicy",
     "RetryableError",
+    "Routing",
     "Settings",
+    "Stalled",
     "Stats",
     "Status",
     "Steering",
@@ -117,14 +139,21 @@ __all__ = [
     "TaskHandle",
     "TaskNotFound",
     "TaskSpec",
+    "ToolCall",
     "UniqueKeyTaken",
     "UnknownAction",
     "UnknownExecutor",
     "UnsuccessfulTask",
+    "Urgent",
+    "Usage",
+    "Verdict",
     "VersionConflict",
     "__version__",
+    "conversation",
     "hookimpl",
     "load_plugins",
     "load_settings",
     "open_queue",
+    "retry_after",
+    "retryable_status",
 ]

@@ -19,6 +19,10 @@ class Offer(Struct, frozen=True, kw_only=True):
     """A unit of each of these pools."""
     choices: tuple[tuple[str, ...], ...] = ()
     """And, unless empty, a unit of one pool out of these: the first group with a free unit, there the one with most."""
+    lowest: int = 0
+    """Only tasks of at least this priority …"""
+    highest: int = 255
+    """… and at most this one: tasks of different urgency may have different choices."""
 
 
 class Ready(NamedTuple):
@@ -56,10 +60,10 @@ def choose(
 ) -> Chosen:
     """The best-ranked ready tasks whose pools have free units, at most `limit`.
 
-    `heads(offer)` yields the ready tasks of a lane, best first; no more are pulled than are chosen, plus one a lane, so
-    a backlog costs nothing. Units only shrink in here, so a lane that finds none is done with. A task that must run
-    alone is taken only when nothing runs (`idle`) and nothing was chosen before it; while it is the best of all that
-    could start, nothing ranked below it is taken, or it would wait for ever.
+    `heads(offer)` yields the ready tasks that are offered, best first; no more are pulled than are chosen, plus one an
+    offer, so a backlog costs nothing. Units only shrink in here, so an offer that finds none is done with. A task that
+    must run alone is taken only when nothing runs (`idle`) and nothing was chosen before it; while it is the best of
+    all that could start, nothing ranked below it is taken, or it would wait for ever.
     """
     left = dict(free)
     lanes = [(heads(offer), offer) for offer in offers]

@@ -6,14 +6,14 @@ An executor is any object with the attributes of `Executor`. What it may have be
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
-from attrs import field, frozen
+from attrs import frozen
 from msgspec import Struct
 
-from oq.task import Task
+from oq.task import Priority, Task
 
 SUMMARY_LENGTH = 200
 """Characters; the most that is kept of a task's summary."""
@@ -48,6 +48,23 @@ class Action:
     """The type of its result; with one, `result()` gives an instance instead of builtins."""
     describe: Callable[[Any], str] | None = None
     """Payload -> a line that tells a person what the task is about; at most 200 characters are kept."""
+    show: Callable[[Any], str] | None = None
+    """Result (of the type above) -> what `--wait` prints of it for people; without it, JSON."""
+
+
+Choices = tuple[tuple[str, ...], ...]
+"""Groups of pools, the best group first; a unit of one pool is needed (see `oq.choose.Offer`)."""
+
+
+@frozen(kw_only=True)
+class Urgent:
+    """Other choices for the urgent tasks of a lane."""
+
+    priority: Priority
+    """For tasks of at least this priority."""
+    choices: Choices
+    backlog: int = 0
+    """Only while at least so many tasks of their queue are ready."""
 
 
 @frozen(kw_only=True)
@@ -56,8 +73,15 @@ class LanePools:
 
     needs: tuple[str, ...] = ()
     """A unit of each."""
-    choices: tuple[tuple[str, ...], ...] = field(default=())
-    """And a unit of one out of these groups, the first group being preferred (see `oq.choose.Offer`)."""
+    choices: Choices = ()
+    """And a unit of one out of these."""
+    urgent: tuple[Urgent, ...] = ()
+    """What holds instead of `choices` for some tasks; of several that apply to a task, the last."""
+
+    def choices_for(self, priority: Priority, backlog: int) -> Choices:
+        """The choices of a task of this priority, while so many tasks of its queue are ready."""
+        applying = [rule for rule in self.urgent if priority >= rule.priority and backlog >= rule.backlog]
+        return applying[-1].choices if applying else self.choices
 
 
 class Context(Protocol):
@@ -74,8 +98,25 @@ class Context(Protocol):
     executed_on: str | None
     """To be set by an executor with several endpoints: the one that answered."""
 
+    @property
+    def emitted(self) -> int:
+        """How many chunks the run has emitted."""
+
     async def emit(self, chunk: Chunk | str) -> None:
         """Add to the run's output. A checkpoint; waits while the store is behind with keeping what was emitted."""
+
+    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
+        """Give the unit of one pool back for one of another: of the first of `pools` that has one free.
+
+        Gives the name of that pool; None when none has a unit free, and then the old one is kept.
+        """
+
+    async def delegate(self, executor: str, action: str, payload: Any) -> Any:
+        """Let another installed executor do the work within this run, and return its result.
+
+        Its chunks become chunks of this run. Raises InvalidTask, UnknownExecutor or UnknownAction as a submit would,
+        and what the other executor raises.
+        """
 
 
 class Executor(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from oq.clock import Clock, wall_clock
 from oq.codec import PayloadCodec, make_converter
 from oq.errors import DuplicateExecutor, InvalidExecutor, InvalidTask, UnknownAction, UnknownExecutor
-from oq.executor import SUMMARY_LENGTH, Action, ChecksPayload, ChoosesLane, Chunk, Executor, HasPools
+from oq.executor import SUMMARY_LENGTH, Action, ChecksPayload, ChoosesLane, Chunk, Context, Executor, HasPools
 from oq.task import Priority, Status, Task, TaskHead, TaskSpec, TaskState, effective_timeout
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -111,6 +111,10 @@ class Registry:
         except KeyError:
             raise UnknownExecutor(name, sorted(self._executors)) from None
 
+    def executors(self) -> tuple[Executor, ...]:
+        """All of them, in the order in which they were registered."""
+        return tuple(self._executors.values())
+
     def list(self) -> list[ExecutorInfo]:
         """What there is, by name."""
         return [
@@ -176,7 +180,14 @@ class Registry:
         Raises TooSlowError when `spec.timeout` passes. The registry must be open (`async with registry.opened()`) for
         executors that hold resources.
         """
-        return await self._run(spec, _DirectContext(clock(), None), clock)
+        return await self._run(spec, _DirectContext(self, clock(), None), clock)
+
+    async def delegate(self, task: Task, ctx: Context, executor: str, action: str, payload: Any) -> Any:
+        """Do another thing within the run of `task`; see `oq.executor.Context.delegate`."""
+        value = self.check(TaskSpec(executor=executor, action=action, payload=payload)).value
+        head = msgspec.structs.replace(task.head, executor=executor, action=action)
+        part = Task(seq=task.seq, head=head, state=task.state, payload=value, past_attempts=())
+        return await self.get(executor).execute(part, ctx)
 
     @asynccontextmanager
     async def stream(self, spec: TaskSpec, *, clock: Clock = wall_clock) -> AsyncIterator[AsyncIterator[Chunk]]:
@@ -187,7 +198,7 @@ class Registry:
         async def run() -> None:
             async with send:
                 try:
-                    await self._run(spec, _DirectContext(clock(), send), clock)
+                    await self._run(spec, _DirectContext(self, clock(), send), clock)
                 except Exception as error:  # noqa: BLE001  # re-raised below, where no nursery wraps it in a group
                     errors.append(error)
 
@@ -242,7 +253,7 @@ class Registry:
         state = TaskState(
             status=Status.RUNNING, phase=None, priority=Priority(spec.priority), epoch=1, attempt=1, started_at=now
         )
-        task = Task(seq=0, head=head, state=state, payload=checked.value, past_attempts=())
+        task = ctx.task = Task(seq=0, head=head, state=state, payload=checked.value, past_attempts=())
         limit = effective_timeout(spec.timeout, None)
         ctx.deadline = trio.current_time() + limit
         with trio.fail_at(ctx.deadline) if limit < math.inf else trio.CancelScope():
@@ -295,20 +306,30 @@ class _Holder:
 class _DirectContext:
     """The context of a run without a queue."""
 
+    _registry: Registry
     started_at: datetime
     _sink: trio.MemorySendChannel[Chunk] | None
+    task: Task | None = None
     epoch: int = 1
     attempt: int = 1
     deadline: float = math.inf
     units: tuple[str, ...] = ()
     executed_on: str | None = None
-    _count: int = 0
+    emitted: int = 0
 
     async def emit(self, chunk: Chunk | str) -> None:
         chunk = Chunk(text=chunk) if isinstance(chunk, str) else chunk
-        numbered = msgspec.structs.replace(chunk, epoch=self.epoch, index=self._count)
-        self._count += 1
+        numbered = msgspec.structs.replace(chunk, epoch=self.epoch, index=self.emitted)
+        self.emitted += 1
         if self._sink is None:
             await trio.lowlevel.checkpoint()
         else:
             await self._sink.send(numbered)
+
+    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:  # noqa: ARG002  # the protocol's signature
+        """Nobody counts units here."""
+        return None
+
+    async def delegate(self, executor: str, action: str, payload: Any) -> Any:
+        assert self.task is not None, "a run begins with its task"
+        return await self._registry.delegate(self.task, self, executor, action, payload)

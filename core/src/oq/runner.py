@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol, cast
@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 class Units(Protocol):
     """Where the units that a run holds go back to."""
 
-    def release(self, run: Run) -> None: ...
+    def release(self, run: Run, units: Sequence[str]) -> None: ...
+
+    def exchange(self, unit: str, pools: Sequence[str]) -> str | None: ...
 
 
 class Stop(Enum):
@@ -68,6 +70,8 @@ class Active:
 
     run: Run
     _streams: Streams
+    _registry: Registry
+    _exchange: Callable[[str, Sequence[str]], str | None]
     epoch: int
     attempt: int
     started_at: datetime
@@ -83,6 +87,27 @@ class Active:
         if self.output is None:
             self.output = self._streams.open(self.run.head.id, self.run.seq, self.epoch)
         await self.output.emit(Chunk(text=chunk) if isinstance(chunk, str) else chunk)
+
+    @property
+    def emitted(self) -> int:
+        """See `oq.executor.Context.emitted`."""
+        return 0 if self.output is None else self.output.next_index
+
+    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
+        """See `oq.executor.Context.exchange`."""
+        if unit not in self.units or self.stop is not None:
+            return None
+        taken = self._exchange(unit, pools)
+        if taken is not None:
+            held = list(self.units)
+            held[held.index(unit)] = taken
+            self.units = tuple(held)
+        return taken
+
+    async def delegate(self, executor: str, action: str, payload: Any) -> Any:
+        """See `oq.executor.Context.delegate`."""
+        task = Task(seq=self.run.seq, head=self.run.head, state=self.run.state, payload=None, past_attempts=())
+        return await self._registry.delegate(task, self, executor, action, payload)
 
 
 class Runner:
@@ -138,6 +163,8 @@ class Runner:
         active = Active(
             run=run,
             streams=self._streams,
+            registry=self._registry,
+            exchange=self._units.exchange,
             epoch=run.state.epoch,
             attempt=run.state.attempt,
             started_at=run.state.started_at or self._clock(),
@@ -154,7 +181,7 @@ class Runner:
 
     def decline(self, run: Run) -> None:
         """Give back a claimed task that is not to be started any more."""
-        self._units.release(run)
+        self._units.release(run, run.units)
         finish = Finish(seq=run.seq, epoch=run.state.epoch, ending=Released(), now=self._clock())
         self._committer.post(finish, self._recorded)
 
@@ -246,7 +273,7 @@ class Runner:
             block=block,
         )
         del self._active[run.seq, run.state.epoch]
-        self._units.release(run)
+        self._units.release(run, active.units)
         self._committer.post(finish, self._recorded if output is None else self._recorded_with(output))
         if not self._active:
             self._changed.unpark_all()

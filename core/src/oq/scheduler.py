@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import cast
 
 import trio
@@ -21,14 +22,14 @@ from oq.codec import decode_as
 from oq.committer import Committer
 from oq.errors import StoreError
 from oq.events import EventKind
-from oq.executor import HasPools, LanePools
+from oq.executor import Choices, HasPools, LanePools
 from oq.query import QueueSettings
 from oq.rate import RateMeter
 from oq.registry import Registry
 from oq.runner import Runner
 from oq.store.base import QUEUES, Advance, Advanced, Claim, Claimed, Op, Refused, Renew, Renewed, Reply, Run, Store
 from oq.store.transitions import runs_alone
-from oq.task import Phase
+from oq.task import Phase, Priority
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ _ENDS_RUNS = frozenset({EventKind.CANCELLED, EventKind.LOST, EventKind.FAILED})
 
 Lane = tuple[str, str, str]
 UNLIMITED = 2**31
+HIGHEST = 255
+"""No priority is above this number."""
 
 
 @define
@@ -96,6 +99,8 @@ class Scheduler:
         self._claim_in_flight = False
         self._alone: Run | None = None
         """The task that runs alone, while it does."""
+        self._by_backlog = False
+        """Whether what is offered depends on how many tasks are ready."""
         self._leases = not store.exclusive
         self._next_at: datetime | None = None
         self._advance_wanted = True
@@ -159,7 +164,7 @@ class Scheduler:
         free = everything.capacity - everything.used
         if not (self._claiming and self._may_start and free > 0 and self._alone is None):
             return None
-        if self._stale:
+        if self._stale or self._by_backlog:
             self._make_offers()
         self._may_start = self._freed = False
         self._claims += 1
@@ -204,7 +209,7 @@ class Scheduler:
     def heard(self, reply: Reply) -> None:
         """Take note of what became ready, of new timers, and of followers left to tell."""
         for event in reply.events:
-            if event.phase is Phase.READY and not self._claim_in_flight:
+            if event.phase is Phase.READY and (self._by_backlog or not self._claim_in_flight):
                 self.look()  # a claim in flight is in the same batch, behind what made this task ready
             if event.wakes_at is not None and (self._next_at is None or event.wakes_at < self._next_at):
                 self._next_at = event.wakes_at
@@ -217,61 +222,106 @@ class Scheduler:
             self._advance_wanted = True
             self._timer.set()
 
-    def release(self, run: Run) -> None:
-        """Take back the units of a run that has ended."""
-        for unit in run.units:
-            self._pools[unit].used -= 1
-        self._freed = True
+    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
+        """Take a unit of the first of `pools` that has one free, and `unit` back for it; None when there is none."""
+        for name in pools:
+            pool = self._pools.get(name)
+            if pool is not None and pool.used < pool.capacity:
+                pool.used += 1
+                self._take_back((unit,))
+                return name
+        return None
+
+    def release(self, run: Run, units: Sequence[str]) -> None:
+        """Take back the units that a run held, which has ended."""
         if self._alone is run:
             self._alone = None
+        self._take_back(units)
+
+    def _take_back(self, units: Sequence[str]) -> None:
+        for unit in units:
+            self._pools[unit].used -= 1
+        self._freed = True
         if self._more or self._may_start:
             self.look()
 
     # Offers
 
     def _make_offers(self) -> None:
-        self._stale = False
+        self._stale = self._by_backlog = False
         self._lanes_version, stored = self._store.lanes()
         self._noted -= stored
         self._lanes = stored | self._noted
         self._queues = {
             name: decode_as(value.data, QueueSettings) for name, value in self._store.values(QUEUES).items()
         }
+        units = self._pools_of_executors()
         pools = {EVERYTHING: self.workers}
+        for own in units.values():
+            pools |= own
         offers: list[Offer] = []
-        for lane in sorted(self._lanes):
+        for lane in sorted(lane for lane in self._lanes if lane[1] in units):
             try:
                 offered = self._offer(lane)
-            except Exception:  # whatever an executor does when asked for its pools
+            except Exception:  # whatever an executor does when asked what a lane needs
                 log.exception("executor %r cannot say what tasks of lane %r need, so they wait", lane[1], lane[2])
                 continue
-            if offered is not None:
-                offer, units = offered
-                offers.append(offer)
-                pools |= units
+            if offered:
+                offers += offered
+                pools[f"queue:{lane[0]}"] = self._queue_limit(lane[0])
+                pools[f"executor:{lane[1]}"] = self._executor_limits.get(lane[1], UNLIMITED)
         self._offers = tuple(offers)
         for name, capacity in pools.items():
             self._pools.setdefault(name, Pool(capacity)).capacity = capacity
         for name in [name for name, pool in self._pools.items() if name not in pools and not pool.used]:
             del self._pools[name]
 
-    def _offer(self, lane: Lane) -> tuple[Offer, dict[str, int]] | None:
-        """The offer of a lane and the pools that go with it; None when nobody here can run its tasks."""
+    def _pools_of_executors(self) -> dict[str, dict[str, int]]:
+        """By executor, its pools and their units; those that cannot say are left out. One may offer another's pools."""
+        units: dict[str, dict[str, int]] = {}
+        for executor in self._registry.executors():
+            try:
+                own = executor.pools() if isinstance(executor, HasPools) else {}
+                units[executor.name] = {pool: int(number) for pool, number in own.items() if not _is_oqs_own(pool)}
+            except Exception:  # whatever an executor does when asked for its pools
+                log.exception("executor %r cannot say what its pools are, so its tasks wait", executor.name)
+        return units
+
+    def _offer(self, lane: Lane) -> list[Offer]:
+        """The offers of a lane; none when its tasks cannot be run at present."""
         queue, name, own_lane = lane
-        if name not in self._registry:
-            return None
         executor = self._registry.get(name)
-        wanted: LanePools | None = LanePools()
-        units: dict[str, int] = {}
-        if isinstance(executor, HasPools):
-            wanted = executor.lane_pools(own_lane)
-            units = {pool: int(number) for pool, number in executor.pools().items() if not _is_oqs_own(pool)}
+        wanted = executor.lane_pools(own_lane) if isinstance(executor, HasPools) else LanePools()
         if wanted is None:
-            return None
-        units[f"queue:{queue}"] = self._queue_limit(queue)
-        units[f"executor:{name}"] = self._executor_limits.get(name, UNLIMITED)
+            return []
         needs = (EVERYTHING, f"queue:{queue}", f"executor:{name}", *wanted.needs)
-        return Offer(queue=queue, executor=name, lane=own_lane, needs=needs, choices=wanted.choices), units
+        return [
+            Offer(
+                queue=queue, executor=name, lane=own_lane, needs=needs, choices=choices, lowest=lowest, highest=highest
+            )
+            for lowest, highest, choices in self._bands(queue, wanted)
+        ]
+
+    def _bands(self, queue: str, wanted: LanePools) -> Iterator[tuple[int, int, Choices]]:
+        """The ranges of priorities that have the same choices at present."""
+        if not wanted.urgent:
+            yield 0, HIGHEST, wanted.choices
+            return
+        backlog = 0
+        if any(rule.backlog for rule in wanted.urgent):
+            self._by_backlog = True
+            backlog = self._backlog(queue)
+        lowest = 0
+        for choices, band in groupby(Priority, lambda priority: wanted.choices_for(priority, backlog)):
+            *_, last = band
+            highest = HIGHEST if last is max(Priority) else last
+            yield lowest, highest, choices
+            lowest = highest + 1
+
+    def _backlog(self, queue: str) -> int:
+        """How many tasks of the queue are ready."""
+        counts = self._store.counts()
+        return sum(count.number for count in counts if count.queue == queue and count.phase is Phase.READY)
 
     def _queue_limit(self, queue: str) -> int:
         settings = self._queues.get(queue)

@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 import trio
 from msgspec.structs import replace
+from trouble.writes import DISK_FULL, MAP_FULL, PANIC, FailingWrites
 
 from oq.errors import QueueFull, StoreInUse, StoreUnavailable
 from oq.events import Event
 from oq.store.base import AddMany, Advance, Op, Refused, Reply, Store
+from oq.store.lmdb import LmdbStore
 from simulation.trial import Trial
 
 MOST_FLUSHES_AT_ONCE = 1_000
@@ -48,15 +50,32 @@ class Disk:
         self.owner: Gate | None = None
         """Who holds the run lock."""
         self.hiccup = trial.plan.hiccup
+        self._trouble = FailingWrites(store) if isinstance(store, LmdbStore) else None
         self._chance = trial.chance("disk")
 
-    def refuses(self) -> bool:
-        now = trio.current_time()
-        if now >= self.refuses_until and not (self.hiccup and self._chance.random() < self.hiccup):
-            return False
-        self.refused_at = now
-        self.refusals += 1
-        return True
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        """Apply, or refuse: all of it, or, in a store that has transactions, one of its writes."""
+        try:
+            if trio.current_time() < self.refuses_until:
+                raise StoreUnavailable(self.store.location, "it is told to refuse")
+            if self.hiccup and self._chance.random() < self.hiccup:
+                self._refuse_once()
+            return self.store.apply(ops)
+        except StoreUnavailable:
+            self.refused_at = trio.current_time()
+            self.refusals += 1
+            raise
+
+    def calm_down(self) -> None:
+        """Refuse nothing any more."""
+        self.hiccup = self.refuses_until = self.full_until = 0.0
+        if self._trouble is not None:
+            self._trouble.forget()
+
+    def _refuse_once(self) -> None:
+        if self._trouble is None:
+            raise StoreUnavailable(self.store.location, "it is told to refuse this once")
+        self._trouble.plan(self._chance.choice((DISK_FULL, MAP_FULL, PANIC)), self._chance.randrange(12))
 
 
 class Gate:
@@ -114,12 +133,13 @@ class Gate:
         if self.dead:
             raise StoreUnavailable(self.location, "this process is dead")
         self._count()
-        if self._disk.refuses():
-            self._trial.say(f"the store refuses {', '.join(type(op).__name__ for op in ops)}")
-            raise StoreUnavailable(self.location, "it is told to refuse")
         if self._trial.plan.small:
             ops = [replace(op, limit=2) if isinstance(op, Advance) else op for op in ops]
-        replies = self._apply_unless_full(ops)
+        try:
+            replies = self._apply_unless_full(ops)
+        except StoreUnavailable:
+            self._trial.say(f"the store refuses {', '.join(type(op).__name__ for op in ops)}")
+            raise
         self._observer.applied(self, ops, replies)
         if self.die_after is not None:
             self.die_after -= 1
@@ -131,8 +151,8 @@ class Gate:
     def _apply_unless_full(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
         """Apply, but refuse submits while the disk is full."""
         if trio.current_time() >= self._disk.full_until:
-            return self._disk.store.apply(ops)
-        rest = iter(self._disk.store.apply([op for op in ops if not isinstance(op, AddMany)]))
+            return self._disk.apply(ops)
+        rest = iter(self._disk.apply([op for op in ops if not isinstance(op, AddMany)]))
         full = Refused(error=QueueFull("the simulated disk", 1, 1.0))
         return [full if isinstance(op, AddMany) else next(rest) for op in ops]
 

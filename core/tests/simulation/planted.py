@@ -62,8 +62,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         (
             Runner,
             "_record",
-            "self._units.release(run)",
-            "getattr(getattr(ending, 'failure', None), 'type', '') == 'Timeout' or self._units.release(run)",
+            "self._units.release(run, active.units)",
+            "getattr(getattr(ending, 'failure', None), 'type', '') == 'Timeout' or self._units.release(run, active.units)",
         ),
     ),
     "a cancel is not fenced": (
@@ -97,9 +97,9 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "blocks lack their last chunk": ((Output, "take_block", "encode(taken)", "encode(taken[:-1] or taken)"),),
     "a new run goes on with the old stream": ((Streams, "read", "if epoch:", "if epoch > 1:"),),
     "freed units are not offered": (
-        (Scheduler, "release", "if self._more or self._may_start:", "if self._may_start:"),
+        (Scheduler, "_take_back", "if self._more or self._may_start:", "if self._may_start:"),
     ),
-    "units that come free during a claim are not offered": ((Scheduler, "release", "self._freed = True", "pass"),),
+    "units that come free during a claim are not offered": ((Scheduler, "_take_back", "self._freed = True", "pass"),),
     "a cancelled task still holds others back": ((Scheduler, "heard", "if self._more:", "if False:"),),
     "a run survives its process": (
         (MemoryStore, "_take_over", "for kept in running for event", "for kept in running[:2] for event"),

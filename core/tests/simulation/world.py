@@ -135,8 +135,7 @@ class World:
     async def _settle(self) -> None:
         """Stop all faults, serve everything, and wait until all is done."""
         self.calm = True
-        self.disk.hiccup = 0.0
-        self.disk.refuses_until = self.disk.full_until = 0.0
+        self.disk.calm_down()
         if self.process is not None:
             self.process.gate.die_after = None
         self.trial.say("calm")
@@ -223,6 +222,7 @@ class World:
                 for run in reply.runs:
                     known = self.ledger.tasks[run.seq]
                     made = new_run(known, run.state.epoch, process, run.units)
+                    made.given_back = process.resting  # it was told to claim no more while this claim was on its way
                     if known.head.executor not in process.registered:
                         made.ended = "unregistered"
                     self.ledger.claimed(made)
@@ -357,4 +357,4 @@ class World:
         if self._directory is None:
             shared = Path("/dev/shm")
             self._directory = Path(tempfile.mkdtemp(prefix="oq-simulation-", dir=shared if shared.is_dir() else None))
-        return LmdbStore(self._directory, durability="relaxed", initial_bytes=2**24)
+        return LmdbStore(self._directory, durability="relaxed", initial_bytes=2**24, max_bytes=2**44)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 BUILT_IN = (
     CliCommand(path=("submit",), summary="Hand in tasks.", load=""),
     CliCommand(path=("submit", "batch"), summary="Hand in all tasks of a file.", load="oq.cli.batches:batch"),
+    CliCommand(path=("submit", "chat"), summary="Let a model answer a conversation.", load="oq.cli.prompting:chat"),
+    CliCommand(path=("submit", "generate"), summary="Let a model continue a text.", load="oq.cli.prompting:generate"),
+    CliCommand(path=("submit", "embed"), summary="Turn texts into vectors.", load="oq.cli.prompting:embed"),
+    CliCommand(path=("submit", "generic"), summary="Hand in a task of any executor.", load="oq.cli.generic:generic"),
     CliCommand(path=("run",), summary="Run tasks, until told to stop.", load="oq.cli.running:run"),
     CliCommand(path=("list",), summary="List tasks, newest first.", load="oq.cli.looking:list_tasks"),
     CliCommand(path=("status",), summary="Show the queue, or one task.", load="oq.cli.looking:status"),
@@ -34,11 +38,6 @@ BUILT_IN = (
 _OWN = {command.path: command for command in BUILT_IN}
 
 _PACKAGES = {
-    "chat": "oq-ollama",
-    "generate": "oq-ollama",
-    "embed": "oq-ollama",
-    "ollama": "oq-ollama",
-    "openai": "oq-openai",
     "script": "oq-script",
     "http": "oq-http",
 }

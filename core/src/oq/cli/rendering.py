@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from oq.clock import wall_clock
 from oq.codec import to_json
 from oq.durations import show_duration
-from oq.task import Phase, Status, Task
+from oq.events import Event
+from oq.task import Failure, Phase, Status, Task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +73,12 @@ def finished_line(task: Task) -> str:
     took = "" if task.duration is None else f"  ({show_duration(task.duration)})"
     why = f"  {task.failure.type}: {first_line(task.failure.message)}" if task.failure else ""
     return f"{mark} {task.id}  {task.priority.name.lower():8}  {summary_of(task)}{took}{why}"
+
+
+def retry_line(event: Event, failure: Failure, now: datetime) -> str:
+    """A line for an attempt that failed and will be repeated."""
+    soon = "" if event.due_at is None else f" in {show_duration(max(0.0, (event.due_at - now).total_seconds()))}"
+    return f"↻ {event.task_id}  {failure.type}: {first_line(failure.message)}; tries again{soon}"
 
 
 def first_line(text: str) -> str:

@@ -10,11 +10,15 @@ import click
 import trio
 from attrs import define, field
 
-from oq.cli.rendering import finished_line, harmless, number_of
+from oq.cli.rendering import finished_line, harmless, number_of, retry_line
 from oq.cli.running import stop_gently
 from oq.cli.session import INTERRUPTED, Session
 from oq.cli.stopping import StopRequests, stop_requests
+from oq.clock import wall_clock
 from oq.codec import task_as_dict, to_json
+from oq.events import EventKind
+from oq.hub import EventFilter, Subscription
+from oq.models import ChunkKind
 from oq.streams import StreamRestarted
 from oq.task import Status, Task, TaskSpec
 
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
 
 _FOLLOWERS = 50
 """How many tasks are watched at once, since each change by another process is looked into for every one of them."""
+
+_ASIDE = ("stderr", ChunkKind.THINKING)
+"""Kinds of chunks that go beside the output."""
+
+_RETRIES = EventFilter(kinds=frozenset({EventKind.RETRYING}))
 
 _LOOK_EVERY = 0.5
 """Seconds between two looks at whether the process that runs the queue still does."""
@@ -69,7 +78,7 @@ class _Waiting:
                     with stop.until(1):
                         await self._follow_all(queue, stop)
                     if self.over:
-                        self._show_results()
+                        self._show_results(queue)
                         await stop_gently(self.session, queue, stop, "finishing {} besides; Ctrl-C gives back at once")
                         return
                     if stop.count:
@@ -80,17 +89,19 @@ class _Waiting:
 
     async def _follow_all(self, queue: Queue, stop: StopRequests) -> None:
         """Return when all tasks are final, or when nobody runs the queue any more."""
-        if self.ids is None:
-            self.ids = [handle.id for handle in await queue.submit_many(self.specs)]
-        left = iter([task_id for task_id in dict.fromkeys(self.ids) if task_id not in self.finals])
-        async with trio.open_nursery() as nursery:
-            if not queue.is_running:
-                self.session.note(f"{queue.run_by() or 'another process'} runs this queue; waiting for it")
-                nursery.start_soon(_cancel_when_nobody_runs, queue, nursery.cancel_scope)
-            async with trio.open_nursery() as followers:
-                for _ in range(_FOLLOWERS):
-                    followers.start_soon(self._follow, queue, stop, left)
-            nursery.cancel_scope.cancel()
+        with queue.subscribe(_RETRIES) as retries:
+            if self.ids is None:
+                self.ids = [handle.id for handle in await queue.submit_many(self.specs)]
+            left = iter([task_id for task_id in dict.fromkeys(self.ids) if task_id not in self.finals])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell, retries)
+                if not queue.is_running:
+                    self.session.note(f"{queue.run_by() or 'another process'} runs this queue; waiting for it")
+                    nursery.start_soon(_cancel_when_nobody_runs, queue, nursery.cancel_scope)
+                async with trio.open_nursery() as followers:
+                    for _ in range(_FOLLOWERS):
+                        followers.start_soon(self._follow, queue, stop, left)
+                nursery.cancel_scope.cancel()
 
     async def _follow(self, queue: Queue, stop: StopRequests, left: Iterator[str]) -> None:
         """Wait for one after the other of the tasks that are left."""
@@ -104,6 +115,12 @@ class _Waiting:
             except BrokenPipeError:  # whoever reads the output has enough
                 stop.ask()
 
+    async def _tell(self, retries: Subscription) -> None:
+        """Say what went wrong with attempts that will be repeated; whoever waits wants to know why it takes so long."""
+        async for event in retries:
+            if event.task_id in (self.ids or ()) and event.failure is not None:
+                self.session.note(retry_line(event, event.failure, wall_clock()))
+
     async def _print_stream(self, queue: Queue, task_id: str) -> None:
         """Print the task's output as it comes, but for what was printed before the queue was opened anew."""
         async with queue.stream(task_id) as chunks:
@@ -116,9 +133,9 @@ class _Waiting:
                 if self.session.as_json:
                     await self.session.write(self.session.line(chunk))
                 else:
-                    await self.session.write(chunk.text, err=chunk.kind == "stderr")
+                    await self.session.write(chunk.text, err=chunk.kind in _ASIDE)
 
-    def _show_results(self) -> None:
+    def _show_results(self, queue: Queue) -> None:
         tasks = self.tasks
         if self.session.as_json:
             if self.stream:
@@ -130,7 +147,7 @@ class _Waiting:
             if self.stream:
                 self.session.note(finished_line(task))
             elif task.result is not None:
-                _print_result(task.result)
+                _print_result(_shown(queue, task))
         elif tasks:
             counts = ", ".join(
                 f"{number} {status}" for status in Status if (number := sum(t.status is status for t in tasks))
@@ -168,6 +185,15 @@ async def _cancel_when_nobody_runs(queue: Queue, scope: trio.CancelScope) -> Non
     while queue.run_by() is not None:  # noqa: ASYNC110  # it is the kernel that knows
         await trio.sleep(_LOOK_EVERY)
     scope.cancel()
+
+
+def _shown(queue: Queue, task: Task) -> object:
+    """What of the result is for people; the result itself where nobody says or can say."""
+    try:
+        show = queue.executors.action(task.executor, task.action).show
+        return task.result if show is None else show(task.result)
+    except Exception:  # noqa: BLE001  # the executor is gone, or it is an older form of its result
+        return task.result
 
 
 def _print_result(result: object) -> None:

@@ -245,7 +245,8 @@ class MemoryStore:
         offers = [offer for offer in op.offers if not self._paused(offer.queue)]
 
         def heads(offer: Offer) -> Iterator[Ready]:
-            return iter(self._ready.get((offer.queue, offer.executor, offer.lane), []))
+            ready = self._ready.get((offer.queue, offer.executor, offer.lane), [])
+            return (task for task in ready if offer.lowest <= -task.minus_priority <= offer.highest)
 
         chosen = choose(offers, heads, op.free, op.limit, idle=op.idle)
         claimed: list[Run] = []

@@ -8,13 +8,27 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "oq.testing.audit", "oq.testing.driver", "oq.testing.store_contract", "oq.testing.store_machine"
+    "oq.testing.audit",
+    "oq.testing.driver",
+    "oq.testing.executor_contract",
+    "oq.testing.store_contract",
+    "oq.testing.store_machine",
 )
 
 from oq.testing.audit import audit  # noqa: E402  # after pytest knows whose asserts to explain
 from oq.testing.builders import POOL, START, at, block, claim, failure, new_task, offer, pause  # noqa: E402
 from oq.testing.clocks import VirtualClock, run_virtually, virtual_queue  # noqa: E402
 from oq.testing.driver import StoreDriver, task_ids  # noqa: E402
+from oq.testing.executor_contract import ExecutorContract, ExecutorExamples  # noqa: E402
+from oq.testing.http import (  # noqa: E402
+    HttpExchange,
+    HttpHandler,
+    HttpRequest,
+    HttpServer,
+    refused_url,
+    run_http,
+    serve_http,
+)
 from oq.testing.scripted import Scripted, ScriptedExecutor, ScriptedRun, SteeredStore  # noqa: E402
 from oq.testing.store_contract import StoreContract  # noqa: E402
 from oq.testing.store_machine import store_machine  # noqa: E402
@@ -22,6 +36,12 @@ from oq.testing.store_machine import store_machine  # noqa: E402
 __all__ = [
     "POOL",
     "START",
+    "ExecutorContract",
+    "ExecutorExamples",
+    "HttpExchange",
+    "HttpHandler",
+    "HttpRequest",
+    "HttpServer",
     "Scripted",
     "ScriptedExecutor",
     "ScriptedRun",
@@ -37,7 +57,10 @@ __all__ = [
     "new_task",
     "offer",
     "pause",
+    "refused_url",
+    "run_http",
     "run_virtually",
+    "serve_http",
     "store_machine",
     "task_ids",
     "virtual_queue",

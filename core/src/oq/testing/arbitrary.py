@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from oq.choose import Offer
 from oq.query import TaskFilter
 from oq.store.base import ANY_NUMBER, EVERY_QUEUE, Ending, Failed, NewTask, PutValue, Released, Retried, Room, Succeeded
 from oq.task import Priority, Status
@@ -13,6 +14,8 @@ QUEUE_NAMES = ("default", "other")
 LANES = tuple((queue, lane) for queue in QUEUE_NAMES for lane in ("x", "y"))
 NEEDS = ((POOL,), (POOL, "gpu"), ())
 CHOICES = ((), (("one", "two"), ("spare",)))
+BANDS = (((0, 255),), ((0, 255),), ((0, 255),), ((6, 255),), ((0, 9),), ((0, 5), (6, 255)))
+"""The priorities of the offers of one lane."""
 POOLS = (POOL, "gpu", "one", "two", "spare")
 NOBODY = "nobody"
 """An id that no task has."""
@@ -22,16 +25,6 @@ seldom = st.sampled_from([False] * 11 + [True] + [False] * 8)
 seconds = st.integers(-5, 30)
 priorities = st.sampled_from(Priority)
 
-offers = st.lists(
-    st.builds(
-        lambda lane, needs, choices: offer(lane[1], queue=lane[0], needs=needs, choices=choices),
-        st.sampled_from(LANES),
-        st.sampled_from(NEEDS),
-        st.sampled_from(CHOICES),
-    ),
-    min_size=1,
-    unique_by=lambda offer: (offer.queue, offer.lane),
-)
 free = st.fixed_dictionaries({POOL: st.integers(0, 5)}, optional={pool: st.integers(0, 2) for pool in POOLS[1:]})
 EVERY_LANE = tuple(offer(lane, queue=queue) for queue, lane in LANES)
 values = st.builds(pause, st.sampled_from([*QUEUE_NAMES, EVERY_QUEUE]), paused=sometimes) | st.builds(
@@ -56,6 +49,24 @@ filters = st.builds(
     group=st.none() | st.just("g"),
     priority=st.none() | priorities,
 )
+
+
+@st.composite
+def offers(draw: st.DrawFn) -> list[Offer]:
+    """Offers of some lanes; of a lane, one for all priorities or for some, or two that share them."""
+    lanes = draw(st.lists(st.sampled_from(LANES), min_size=1, unique=True))
+    return [
+        offer(
+            lane,
+            queue=queue,
+            needs=draw(st.sampled_from(NEEDS)),
+            choices=draw(st.sampled_from(CHOICES)),
+            lowest=lowest,
+            highest=highest,
+        )
+        for queue, lane in lanes
+        for lowest, highest in draw(st.sampled_from(BANDS))
+    ]
 
 
 @st.composite

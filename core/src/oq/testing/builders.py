@@ -55,10 +55,18 @@ def offer(
     executor: str = "test",
     needs: Sequence[str] = (POOL,),
     choices: Sequence[Sequence[str]] = (),
+    lowest: int = 0,
+    highest: int = 255,
 ) -> Offer:
     """An offer to run tasks of the lane, each with a unit of every pool in `needs` and of one of the `choices`."""
     return Offer(
-        queue=queue, executor=executor, lane=lane, needs=tuple(needs), choices=tuple(tuple(group) for group in choices)
+        queue=queue,
+        executor=executor,
+        lane=lane,
+        needs=tuple(needs),
+        choices=tuple(tuple(group) for group in choices),
+        lowest=lowest,
+        highest=highest,
     )
 
 

@@ -11,17 +11,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from msgspec.structs import replace
 
 from oq.choose import Offer
-from oq.errors import InvalidTask, OqError
 from oq.query import TaskFilter
 from oq.store.base import (
-    QUEUES,
     Added,
     AddMany,
     Advance,
-    Advanced,
     AppendChunks,
     Block,
     Cancel,
@@ -31,7 +27,7 @@ from oq.store.base import (
     Finish,
     NewTask,
     Op,
-    Refused,
+    PutValue,
     Released,
     Renew,
     Reply,
@@ -44,7 +40,7 @@ from oq.store.base import (
 )
 from oq.store.memory import MemoryStore
 from oq.store.transitions import RELEASED_AT_ONCE
-from oq.task import OnParentFailure, Phase, Priority, Status
+from oq.task import OnParentFailure, Priority, Status
 from oq.testing.arbitrary import (
     EVERY_LANE,
     NOBODY,
@@ -62,6 +58,10 @@ from oq.testing.arbitrary import (
 )
 from oq.testing.audit import listed
 from oq.testing.builders import PLENTY, at, block, claim, failure, new_task
+from oq.testing.side_by_side import Neighbour, SideBySide, Trouble, ready_lanes, running
+
+ANYBODYS = (AddMany, Cancel, Requeue, SetPriority, PutValue)
+"""What a process that does not run the queue may send, too."""
 
 
 def store_machine(
@@ -69,6 +69,8 @@ def store_machine(
     reopen: Callable[[Store], Store] | None = None,
     *,
     reference: Callable[[], Store] = MemoryStore,
+    trouble: Callable[[Store], Trouble] | None = None,
+    neighbour: Callable[[Store], Neighbour] | None = None,
 ) -> type[RuleBasedStateMachine]:
     """A state machine for the store that `open_store` opens fresh in an empty directory.
 
@@ -77,6 +79,10 @@ def store_machine(
     when its replies are equal in value, events in order included. Beyond the letter of the protocol that asks for:
     sequence numbers without gaps, and an `Advance` that tells followers first (parents and followers by sequence
     number) and then does what is due, earliest moment first.
+
+    `trouble` says what may go wrong in the store's writes: it must refuse the batch whole, or cope, and then go on
+    agreeing. `neighbour` opens what `open_store` opened as another process would, which submits, cancels and so on in
+    between: the store must not believe in what it remembers.
     """
 
     class Machine(_StoreMachine):
@@ -92,6 +98,12 @@ def store_machine(
         def open_reference(self) -> Store:
             return reference()
 
+        def trouble_of(self, store: Store) -> Trouble | None:
+            return None if trouble is None else trouble(store)
+
+        def neighbour_of(self, store: Store) -> Neighbour | None:
+            return None if neighbour is None else neighbour(store)
+
     return Machine
 
 
@@ -103,8 +115,13 @@ class _StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(mkdtemp(prefix="oq-machine-"))
-        self.reference = self.open_reference()
-        self.store = self.open(self.directory / "store")
+        store = self.open(self.directory / "store")
+        self.pair = SideBySide(
+            reference=self.open_reference(),
+            store=store,
+            trouble=self.trouble_of(store),
+            neighbour=self.neighbour_of(store),
+        )
         self.clock = 0
         self.serial = 0
         """Makes ids and tokens that were not used before."""
@@ -120,7 +137,8 @@ class _StoreMachine(RuleBasedStateMachine):
         """How many chunks each run put out."""
         self.held: list[Op[Any]] = []
         """Ops that wait to be sent in one batch with the next one."""
-        self.lane_sets: dict[int, frozenset[tuple[str, str, str]]] = {}
+        self.elsewhere = 0
+        """How many of the next ops that any process may send come from another one."""
 
     def open(self, directory: Path) -> Store:
         raise NotImplementedError
@@ -131,8 +149,14 @@ class _StoreMachine(RuleBasedStateMachine):
     def open_reference(self) -> Store:
         raise NotImplementedError
 
+    def trouble_of(self, store: Store) -> Trouble | None:
+        raise NotImplementedError
+
+    def neighbour_of(self, store: Store) -> Neighbour | None:
+        raise NotImplementedError
+
     def teardown(self) -> None:
-        self.store.close()
+        self.pair.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # What happens
@@ -177,7 +201,7 @@ class _StoreMachine(RuleBasedStateMachine):
             self._send(Cancel(task_id=parent, now=at(self.clock)))
 
     @rule(
-        offers=offers,
+        offers=offers(),
         free=free,
         limit=st.integers(1, 6),
         idle=st.booleans(),
@@ -230,7 +254,7 @@ class _StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish_late(self, data: st.DataObject) -> None:
         """End a run that is mostly over already, or was cancelled and is to stop; seldom one that never was."""
-        seq, epoch = data.draw(st.sampled_from([*self.runs, *self.reference.stops() * 3]))
+        seq, epoch = data.draw(st.sampled_from([*self.runs, *self.pair.reference.stops() * 3]))
         epoch += data.draw(seldom)
         ending = data.draw(endings(self.clock))
         self._later_or_now(data, Finish(seq=seq, epoch=epoch, ending=ending, now=at(self.clock)))
@@ -259,7 +283,7 @@ class _StoreMachine(RuleBasedStateMachine):
     def requeue(self, data: st.DataObject) -> None:
         fallen = [
             record.head.id
-            for record in listed(self.reference)
+            for record in listed(self.pair.reference)
             if record.state.status in (Status.FAILED, Status.CANCELLED)
         ]
         task_id = data.draw(st.sampled_from(fallen)) if fallen else self._id(data)
@@ -290,8 +314,22 @@ class _StoreMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self._send()
-        self.store = self.open_again(self.store)
-        self.lane_sets.clear()
+        store = self.open_again(self.pair.store)
+        self.pair.reopened(store, self.trouble_of(store))
+
+    @precondition(lambda self: self.pair.trouble is not None)
+    @rule(data=st.data(), writes=st.lists(st.integers(0, 12), min_size=1, max_size=6))
+    def expect_trouble(self, data: st.DataObject, writes: list[int]) -> None:
+        """Let something go wrong in some of the next transactions, each time after so many writes."""
+        assert self.pair.trouble is not None
+        kinds = st.sampled_from(self.pair.trouble.kinds)
+        self.pair.ahead += [(data.draw(kinds), number) for number in writes]
+
+    @precondition(lambda self: self.pair.neighbour is not None)
+    @rule(ops=st.integers(1, 15))
+    def go_elsewhere(self, ops: int) -> None:
+        """Let another process send the next few ops that any process may send."""
+        self.elsewhere = ops
 
     @precondition(lambda self: self.ready)
     @rule(unlikely=sometimes)
@@ -305,26 +343,16 @@ class _StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_stores_agree(self) -> None:
-        mine, theirs = self.reference, self.store
-        records = listed(mine)
-        self.going = [(r.seq, r.state.epoch) for r in records if r.state.status is Status.RUNNING]
-        assert listed(theirs) == records, "lists"
-        assert tallied(theirs) == tallied(mine), "counts"
-        assert sorted(theirs.stops()) == sorted(mine.stops()), "stops"
-        for namespace in (QUEUES, "things"):
-            assert theirs.values(namespace) == mine.values(namespace), "values"
-        version, lanes = theirs.lanes()
-        self.ready = {(r.head.queue, r.head.executor, r.head.lane) for r in records if r.state.phase is Phase.READY}
-        assert lanes >= self.ready, "lanes"
-        assert self.lane_sets.setdefault(version, lanes) == lanes, "versions of lanes"
+        records = self.pair.agree()
+        self.going, self.ready = running(records), ready_lanes(records)
 
     @invariant()
     def the_store_finds_itself_whole(self) -> None:
-        assert self.store.check() == []
+        assert self.pair.store.check() == []
 
     @rule(data=st.data(), wanted=filters, limit=st.integers(1, 9))
     def look_closely(self, data: st.DataObject, wanted: TaskFilter, limit: int) -> None:
-        mine, theirs = self.reference, self.store
+        mine, theirs = self.pair.reference, self.pair.store
         assert listed(theirs, wanted, limit) == listed(mine, wanted, limit)
         for task_id in [*self.ids, NOBODY]:
             assert theirs.get(task_id) == mine.get(task_id)
@@ -341,14 +369,13 @@ class _StoreMachine(RuleBasedStateMachine):
 
     def _send(self, *ops: Op[Any]) -> list[Reply]:
         """Apply what was held back and these ops as one batch to both stores; gives the replies to these."""
+        if ops and self.elsewhere and all(isinstance(op, ANYBODYS) for op in ops):
+            self._send()
+            self.elsewhere -= 1
+            return self.pair.send_from_elsewhere(ops)
         batch = [*self.held, *ops]
         self.held.clear()
-        mine, theirs = self.reference.apply(batch), self.store.apply(batch)
-        assert len(theirs) == len(batch)
-        for op, *replies in zip(batch, mine, theirs, strict=True):
-            one, other = map(comparable, replies)
-            assert other == one, f"the stores reply differently to {op}\n  the reference: {one}\n  the store: {other}"
-        return mine[len(mine) - len(ops) :]
+        return self.pair.send(batch)[len(batch) - len(ops) :]
 
     def _later_or_now(self, data: st.DataObject, op: Op[Any]) -> None:
         if data.draw(sometimes, label="held back"):
@@ -366,10 +393,9 @@ class _StoreMachine(RuleBasedStateMachine):
         (reply,) = self._send(op)
         assert isinstance(reply, Claimed)
         if again and reply.runs:  # a claim that took nothing may as well be decided anew
-            for store in (self.reference, self.store):
-                (same,) = store.apply([op])
-                assert isinstance(same, Claimed)
-                assert (same.runs, same.events) == (reply.runs, ()), "a claim sent again"
+            (same,) = self.pair.send([op])
+            assert isinstance(same, Claimed)
+            assert (same.runs, same.events) == (reply.runs, ()), "a claim sent again"
         runs = [(run.seq, run.state.epoch) for run in reply.runs]
         self.runs += runs
         return runs
@@ -401,27 +427,3 @@ class _StoreMachine(RuleBasedStateMachine):
         """A run, mostly one that goes on."""
         over = data.draw(sometimes)
         return data.draw(st.sampled_from(self.runs if over else self.going))
-
-
-def tallied(store: Store) -> dict[tuple[object, ...], int]:
-    """What the store counts, without the kinds of which there are none."""
-    counts = store.counts()
-    tally = {(count.queue, count.status, count.phase, count.priority): count.number for count in counts}
-    assert len(tally) == len(counts), "each kind is counted once"
-    return {kind: number for kind, number in tally.items() if number}
-
-
-def comparable(reply: Reply) -> object:
-    """The reply without what may differ between stores."""
-    if isinstance(reply, Refused):
-        return reply.events, reply.unsettled, described(reply.error)
-    if isinstance(reply, Claimed | Advanced):
-        return replace(reply, lanes_version=0)
-    return reply
-
-
-def described(error: OqError) -> tuple[object, ...]:
-    """What an error says to programs; the sentence for people is each store's own where it is not built from ids."""
-    if isinstance(error, InvalidTask):
-        return type(error), tuple(problem.path for problem in error.problems)
-    return type(error), str(error), vars(error)

@@ -44,6 +44,7 @@ class ScriptExecutor:
                 streams=True,
                 result=ScriptResult,
                 describe=describe,
+                show=lambda result: result.stdout.removesuffix("\n"),
             )
         }
     )

@@ -41,7 +41,12 @@ class Doorbell:
         """Tell every other process; those that are gone are forgotten."""
         if self._socket is None or self._handle is None:
             return
-        for name in os.listdir(self._handle):  # noqa: PTH208  # by handle: half the time of a path
+        try:
+            names = os.listdir(self._handle)  # noqa: PTH208  # by handle: half the time of a path
+        except OSError as error:  # this process has too many files open, say
+            log.warning("other processes notice a change to %s late: %s", self._directory.parent, error)
+            return
+        for name in names:
             if name == self._name:
                 continue
             try:

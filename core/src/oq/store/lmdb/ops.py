@@ -201,7 +201,7 @@ def _claim(writer: Writer, op: Claim) -> Claimed:
     offers = [offer for offer in op.offers if not writer.paused(offer.queue)]
 
     def heads(offer: Offer) -> Iterator[Ready]:
-        return writer.ready_in((offer.queue, offer.executor, offer.lane))
+        return writer.ready_in((offer.queue, offer.executor, offer.lane), offer.lowest, offer.highest)
 
     chosen = choose(offers, heads, op.free, op.limit, idle=op.idle)
     runs = [run for choice in chosen.choices if (run := _start(writer, choice, op)) is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from oq.store.lmdb.environment import BAD_KEY, RESERVE, Durability, Environment
 from oq.store.lmdb.ops import apply_op
 from oq.store.lmdb.runlock import RunLock
 from oq.store.lmdb.writer import Cache, Lane, Writer
+
+log = logging.getLogger(__name__)
 
 INITIAL_BYTES = 256 * 2**20
 """The map to begin with; on most file systems it takes up only what is written."""
@@ -102,10 +105,6 @@ class LmdbStore:
                 txn_id = txn.id()
                 txn.commit()
                 self._cache.txn_id = txn_id
-                self.commits += 1
-                if self.commits % READER_CHECK_EVERY == 0:
-                    self._environment.forget_dead_readers()
-                self.writes += writer.wrote
             committed = True
         except lmdb.MapFullError:
             raise
@@ -116,8 +115,19 @@ class LmdbStore:
                 self._cache.txn_id = -1
             txn.abort()
         if writer.wrote:
-            self._bell.ring()
+            self._follow_commit(writer.wrote)
         return replies
+
+    def _follow_commit(self, writes: int) -> None:
+        """What comes after a commit. Nothing in here may fail: the batch is stored."""
+        self.commits += 1
+        self.writes += writes
+        if self.commits % READER_CHECK_EVERY == 0:
+            try:
+                self._environment.forget_dead_readers()
+            except lmdb.Error as error:
+                log.warning("dead readers of %s are not forgotten: %s", self.location, error)
+        self._bell.ring()
 
     def resolve(self, prefix: str, limit: int) -> list[str]:
         with self._environment.read() as txn:

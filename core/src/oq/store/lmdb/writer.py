@@ -113,9 +113,13 @@ class Writer:
         self.txn.put(key, value, db=table)
 
     def delete(self, table: Table, key: bytes) -> bool:
-        """Whether there was something to delete."""
-        self.wrote += 1
-        return self.txn.delete(key, db=table)
+        """Whether there was something to delete.
+
+        If not, that does not count: LMDB does not number a commit that changes nothing, and the cache goes by numbers.
+        """
+        found = self.txn.delete(key, db=table)
+        self.wrote += found
+        return found
 
     def table(self, name: bytes) -> Table:
         return self.environment.tables[name]
@@ -339,18 +343,17 @@ class Writer:
             number = self._new_lane(lane)
         return READY_KEY.pack(number, 255 - state.priority, seq)
 
-    def ready_in(self, lane: Lane) -> Iterator[Ready]:
-        """The ready tasks of a lane, best first; nothing may become ready or cease to be meanwhile."""
+    def ready_in(self, lane: Lane, lowest: int, highest: int) -> Iterator[Ready]:
+        """The ready tasks of a lane with these priorities, best first; nothing may become or cease to be so meanwhile."""
         number = self.cache.lanes.get(lane)
         if number is None:
             return
-        prefix = LANE_NUMBER.pack(number)
         with self.txn.cursor(db=self._ready) as cursor:
-            if not cursor.set_range(prefix):
+            if not cursor.set_range(READY_KEY.pack(number, 255 - highest, 0)):
                 return
             for key, value in cursor:
                 found, rank, seq = READY_KEY.unpack(key)
-                if found != number:
+                if found != number or rank > 255 - lowest:
                     return
                 yield Ready(rank - 255, seq, value == ALONE)
 
@@ -371,7 +374,7 @@ class Writer:
     def _forget_empty_lanes(self) -> None:
         cache = self.cache
         for lane, number in list(cache.lanes.items()):
-            if next(self.ready_in(lane), None) is None:
+            if next(self.ready_in(lane, 0, 255), None) is None:
                 del cache.lanes[lane]
                 self.delete(self._lanes, LANE_NUMBER.pack(number))
         cache.lanes_sweep_at = max(MANY_LANES, 2 * len(cache.lanes))
@@ -464,7 +467,7 @@ class Writer:
             while there and cursor.key() != key:
                 there = cursor.next()
             if there:
-                cursor.delete()
+                self.wrote += cursor.delete()
 
     # Reading what another process wrote
 

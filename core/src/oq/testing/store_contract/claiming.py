@@ -238,6 +238,18 @@ class Claiming(ContractFrame):
         assert [run.units for run in chosen.runs[4:]] == [(POOL, "spare")]
         assert chosen.more is True
 
+    def test_an_offer_is_for_tasks_of_its_priorities(self, driver: StoreDriver) -> None:
+        driver.add(*(new_task(p.name, priority=p) for p in Priority))
+        urgent, rest = offer(lowest=HIGH, choices=[["far"]]), offer(highest=Priority.NORMAL, choices=[["near"]])
+        reply = driver.claim(urgent, rest, free={POOL: 10, "near": 2, "far": 1})
+        assert [(run.head.id, run.units[-1]) for run in reply.runs] == [
+            ("CRITICAL", "far"),
+            ("NORMAL", "near"),
+            ("LOW", "near"),
+        ]
+        assert reply.more is True
+        assert task_ids(driver.claim(urgent, free={POOL: 10, "far": 1}).runs) == ["HIGH"]
+
     # Pauses
 
     @pytest.mark.parametrize("name", ["default", EVERY_QUEUE])

@@ -1,0 +1,300 @@
+"""Several servers as pools: who is offered, who takes over within an attempt, who rests, and how one comes back."""
+
+from typing import ClassVar
+
+import pytest
+import trio
+from attrs import frozen
+from trio.testing import wait_all_tasks_blocked
+
+import oq
+from oq.breaker import Health, RestPolicy
+from oq.endpoints import EndpointFault, Endpoints, Verdict
+from oq.routing import Lane, Routing
+from oq.testing import virtual_queue
+
+
+@frozen(kw_only=True)
+class Server:
+    name: str
+    priority: int = 0
+    remote: bool = False
+    enabled: bool = True
+    concurrency: int = 1
+    models: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Question:
+    model: str = "m"
+    remote: bool = False
+
+
+@frozen
+class Down:
+    verdict: Verdict = Verdict.UNREACHABLE
+    permanent: bool = False
+    chunks: int = 0
+    rest: float = 1.0
+
+
+class Asker:
+    """An executor whose servers behave as `faults` says: by name, what goes wrong there."""
+
+    name, version, description = "asker", "1", "asks servers"
+    actions: ClassVar = {"ask": oq.Action(payload=Question, summary="Ask", streams=True)}
+
+    def __init__(self, *servers, seconds=1.0, **options):
+        self.endpoints = Endpoints("asker", servers, **options)
+        self.faults = {}
+        self.asked = []
+        self.checked = []
+        self.seconds = seconds
+        self.pools = self.endpoints.pools
+        self.lane_pools = self.endpoints.lane_pools
+        self.on_pools_change = self.endpoints.on_pools_change
+
+    async def __aenter__(self):
+        self._watched = self.endpoints.watched(self._check, every=30)
+        await self._watched.__aenter__()
+
+    async def __aexit__(self, *error):
+        await self._watched.__aexit__(*error)
+
+    def lane(self, action, payload, wanted):
+        return str(Lane(payload.model, payload.remote, wanted))
+
+    async def execute(self, task, ctx):
+        return await self.endpoints.call(task, ctx, lambda call: self._ask(call, ctx))
+
+    async def _ask(self, call, ctx):
+        self.asked.append(call.endpoint.name)
+        await trio.sleep(self.seconds)
+        fault = self.faults.get(call.endpoint.name)
+        if fault is None:
+            call.answered()
+            await trio.sleep(self.seconds)
+            return call.endpoint.name
+        for _ in range(fault.chunks):
+            await ctx.emit("begun")
+        kind = oq.PermanentError if fault.permanent else oq.RetryableError
+        raise EndpointFault(fault.verdict, kind(f"{call.endpoint.name} is {fault.verdict.value}"), rest=fault.rest)
+
+    async def _check(self, server):
+        self.checked.append((server.name, trio.current_time()))
+        if self.faults.get(server.name) is not None:
+            raise OSError("nobody there")
+
+    def spec(self, **fields):
+        payload = Question(**{name: fields.pop(name) for name in ("model", "remote") if name in fields})
+        return oq.TaskSpec(executor="asker", action="ask", payload=payload, retry=oq.NO_RETRY, **fields)
+
+    def health(self, name):
+        return next(state.health for state in self.endpoints.states() if state.name == name)
+
+
+async def test_two_endpoints_of_one_name_are_refused():
+    with pytest.raises(oq.InvalidSettings, match=r"asker\.endpoints: two endpoints are named 'a'"):
+        Endpoints("asker", [Server(name="a"), Server(name="a")])
+
+
+async def test_a_task_is_claimed_only_when_an_endpoint_has_room(autojump_clock):
+    asker = Asker(Server(name="a"), Server(name="b", concurrency=2))
+    async with virtual_queue(asker, workers=10) as queue:
+        await queue.submit_many([asker.spec() for _ in range(7)])
+        await trio.sleep(0.5)
+        assert sorted(asker.asked) == ["a", "b", "b"]
+        stats = await queue.stats()
+        assert stats.busy == 3
+
+
+async def test_the_endpoint_that_answered_is_told(autojump_clock):
+    asker = Asker(Server(name="a"), Server(name="b", priority=1))
+    async with virtual_queue(asker) as queue:
+        done = await (await queue.submit(asker.spec())).wait()
+        assert (done.result, done.executed_on) == ("b", "b")
+
+
+async def test_another_one_takes_over_while_nothing_was_emitted(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker) as queue:
+        done = await (await queue.submit(asker.spec())).wait()
+        assert (done.result, done.executed_on, done.attempt, asker.asked) == ("b", "b", 1, ["a", "b"])
+        assert asker.health("a") is Health.RESTING
+
+
+async def test_once_something_was_emitted_nobody_takes_over(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+    asker.faults["a"] = Down(Verdict.FAILED, chunks=1)
+    async with virtual_queue(asker) as queue:
+        done = await (await queue.submit(asker.spec())).wait()
+        assert (done.status, done.failure.message, asker.asked) == (oq.Status.FAILED, "a is failed", ["a"])
+
+
+async def test_nobody_takes_over_without_a_free_unit(autojump_clock):
+    """Failover reserves again: a run never waits for a unit inside its attempt, nor runs without one."""
+    asker = Asker(Server(name="a", priority=1), Server(name="b"), seconds=2)
+    async with virtual_queue(asker, workers=3) as queue:
+        first = await queue.submit(asker.spec())
+        second = await queue.submit(asker.spec())
+        asker.faults["a"] = Down()
+        assert (await first.wait()).failure.message == "a is unreachable"
+        assert (await second.wait()).result == "b"
+
+
+async def test_the_unit_of_the_one_that_failed_is_free_for_others(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"), seconds=4)
+    asker.faults["a"] = Down(Verdict.FAILED)
+    async with virtual_queue(asker) as queue:
+        await queue.submit(asker.spec())
+        await trio.sleep(5)
+        assert asker.asked == ["a", "b"]
+        asker.faults.clear()
+        second = await queue.submit(asker.spec())
+        await trio.sleep(1)
+        assert asker.asked == ["a", "b", "a"]
+        assert (await second.wait()).executed_on == "a"
+
+
+async def test_one_that_rests_is_not_offered_and_its_tasks_wait(autojump_clock):
+    asker = Asker(Server(name="a"), rest=RestPolicy(rest=5))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker) as queue:
+        first = await (await queue.submit(asker.spec())).wait()
+        assert first.failure.message == "a is unreachable"
+        second = await queue.submit(asker.spec())
+        await trio.sleep(100)
+        assert asker.asked == ["a"], "no attempt is wasted on one that is not there"
+        asker.faults.clear()
+        assert (await second.wait()).result == "a"
+        assert asker.health("a") is Health.HEALTHY
+
+
+async def test_before_it_is_tried_again_somebody_looks_whether_it_is_there(autojump_clock):
+    asker = Asker(Server(name="a"), rest=RestPolicy(rest=5, longest_rest=20))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker) as queue:
+        await (await queue.submit(asker.spec())).wait()
+        await trio.sleep(60)
+        times = [moment for _, moment in asker.checked]
+        assert [round(later - sooner) for sooner, later in zip([1, *times], times, strict=False)] == [5, 10, 20, 20]
+
+
+async def test_one_that_was_down_is_tried_with_a_single_task(autojump_clock):
+    asker = Asker(Server(name="a", concurrency=5), rest=RestPolicy(rest=5))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker, workers=10) as queue:
+        await (await queue.submit(asker.spec())).wait()
+        await queue.submit_many([asker.spec() for _ in range(9)])
+        asker.faults.clear()
+        asker.asked.clear()
+        await trio.sleep(5.5)
+        assert asker.asked == ["a"]
+        await trio.sleep(1)
+        assert len(asker.asked) == 5
+
+
+async def test_one_that_is_not_there_is_noticed_before_any_task_is(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker) as queue:
+        await trio.sleep(31)
+        assert asker.health("a") is Health.RESTING
+        assert (await (await queue.submit(asker.spec())).wait()).result == "b"
+        assert asker.asked == ["b"]
+
+
+async def test_a_busy_one_rests_for_as_long_as_it_asks(autojump_clock):
+    asker = Asker(Server(name="a"))
+    asker.faults["a"] = Down(Verdict.BUSY, rest=40)
+    async with virtual_queue(asker) as queue:
+        await (await queue.submit(asker.spec())).wait()
+        asker.faults.clear()
+        second = await queue.submit(asker.spec())
+        await trio.sleep(38)
+        assert asker.asked == ["a"]
+        assert (await second.wait()).result == "a"
+
+
+async def test_one_that_lacks_the_model_is_passed_over_for_a_while(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+    asker.faults["a"] = Down(Verdict.UNSUITED, permanent=True)
+    async with virtual_queue(asker) as queue:
+        for _ in range(2):
+            assert (await (await queue.submit(asker.spec())).wait()).result == "b"
+        assert asker.asked == ["a", "b", "b"]
+        assert asker.health("a") is Health.HEALTHY
+        asker.faults.clear()
+        await trio.sleep(91)
+        assert (await (await queue.submit(asker.spec())).wait()).result == "a"
+
+
+async def test_a_model_that_nobody_has_is_a_failure(autojump_clock):
+    asker = Asker(Server(name="a"), Server(name="b"))
+    asker.faults |= {name: Down(Verdict.UNSUITED, permanent=True) for name in "ab"}
+    async with virtual_queue(asker) as queue:
+        for _ in range(2):
+            done = await (await queue.submit(asker.spec())).wait()
+            assert (done.status, done.failure.retryable) == (oq.Status.FAILED, False)
+
+
+async def test_where_another_may_have_the_model_but_is_busy_the_task_waits_for_it(autojump_clock):
+    asker = Asker(Server(name="a"), Server(name="b"), seconds=3)
+    asker.faults["a"] = Down(Verdict.UNSUITED, permanent=True)
+    async with virtual_queue(asker) as queue:
+        tasks = [await queue.submit(asker.spec()) for _ in range(3)]
+        assert [(await task.wait()).result for task in tasks] == ["b", "b", "b"]
+        assert [(await task.wait()).attempt for task in tasks] == [1, 1, 1]
+        assert asker.asked.count("a") == 1
+
+
+async def test_a_task_that_must_stay_near_is_not_taken_over_by_a_far_one(autojump_clock):
+    asker = Asker(Server(name="near"), Server(name="far", remote=True))
+    asker.faults["near"] = Down(Verdict.FAILED)
+    async with virtual_queue(asker) as queue:
+        usual = await (await queue.submit(asker.spec())).wait()
+        assert usual.failure.message == "near is failed"
+        asked = await (await queue.submit(asker.spec(remote=True))).wait()
+        assert asked.result == "far"
+        asker.faults = {"far": Down(Verdict.FAILED)}
+        critical = await (await queue.submit(asker.spec(priority="critical"))).wait()
+        assert critical.result == "near"
+
+
+async def test_a_long_backlog_opens_the_far_one_for_high_tasks(autojump_clock):
+    asker = Asker(Server(name="near"), Server(name="far", remote=True), routing=Routing(max_local_queue_size=2))
+    async with virtual_queue(asker) as queue:
+        await queue.submit_many([asker.spec(priority="high") for _ in range(3)])
+        await wait_all_tasks_blocked()
+        assert asker.asked == ["near"]
+        await queue.submit_many([asker.spec(priority="low") for _ in range(2)])
+        await wait_all_tasks_blocked()
+        assert asker.asked == ["near", "far"]
+
+
+async def test_without_a_queue_the_best_endpoint_is_asked_and_another_takes_over(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+    asker.faults["a"] = Down()
+    registry = oq.Registry([asker])
+    async with registry.opened():
+        assert await registry.execute(asker.spec()) == "b"
+        asker.faults["b"] = Down()
+        with pytest.raises(oq.RetryableError, match="b is unreachable"):
+            await registry.execute(asker.spec())
+
+
+async def test_a_model_that_no_endpoint_is_there_for_is_said_so():
+    asker = Asker(Server(name="a", models=("other",)))
+    registry = oq.Registry([asker])
+    async with registry.opened():
+        with pytest.raises(oq.PermanentError, match=r"no endpoint serves the model 'm'; see \[\[asker\.endpoints\]\]"):
+            await registry.execute(asker.spec())
+
+
+async def test_how_long_answers_take_to_begin_is_known(autojump_clock):
+    asker = Asker(Server(name="a"), seconds=3)
+    async with virtual_queue(asker) as queue:
+        assert asker.endpoints.states()[0].first_byte is None
+        await (await queue.submit(asker.spec())).wait()
+        assert asker.endpoints.states()[0].first_byte == pytest.approx(3)

@@ -1,0 +1,102 @@
+"""LMDB stores with a bug, to see that the machine finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from oq.store.base import Claim, Op, Reply
+from oq.store.lmdb import LmdbStore
+from oq.store.lmdb.writer import Cache, Writer
+from oq.task import Phase
+
+
+class BelievesItself(LmdbStore):
+    """Goes on with what a failed transaction left in the cache."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cache = _Keeping("txn_id", -1)
+
+
+class ForgetsOthers(LmdbStore):
+    """Takes every transaction for the one after its own last."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        begin = self._environment.begin_write
+
+        def begin_write() -> Any:
+            txn = begin()
+            if self._cache.txn_id != -1:
+                self._cache.txn_id = txn.id() - 1
+            return txn
+
+        self._environment.begin_write = begin_write
+
+
+class RemembersRuns(LmdbStore):
+    """Reads all anew when another process has written, but for the running tasks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cache = _Keeping("running", {})
+
+
+class OneByOne(LmdbStore):
+    """Applies each op of a batch in a transaction of its own."""
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        return [super(OneByOne, self).apply([op])[0] for op in ops]
+
+
+class ClaimsInTwo(LmdbStore):
+    """Commits that claimed tasks are not ready any more before it writes that they run."""
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        if not any(isinstance(op, Claim) for op in ops):
+            return super().apply(ops)
+        moves: list[tuple[int, Any, Any, Any]] = []
+        move = Writer.move
+
+        def half(writer: Writer, seq: int, head: Any, before: Any, after: Any) -> None:
+            if before.phase is Phase.READY and after.phase is None:
+                writer.delete(writer._ready, writer.ready_key(seq, head, before))
+                moves.append((seq, head, before, after))
+            else:
+                move(writer, seq, head, before, after)
+
+        Writer.move = half
+        try:
+            replies = super().apply(ops)
+        finally:
+            Writer.move = move
+        txn = self._environment.begin_write()
+        try:
+            writer = Writer(self._environment, txn, self._cache)
+            for entry in moves:
+                writer.move(*entry)
+            writer.flush()
+            self._cache.txn_id = txn.id()
+            txn.commit()
+        except BaseException as error:
+            self._cache.txn_id = -1
+            raise self._environment.refusal(error) from error
+        finally:
+            txn.abort()
+        return replies
+
+
+class _Keeping(Cache):
+    """A cache in which one field cannot be set to one value."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        super().__init__()
+        self._kept = name, value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if (name, value) != self.__dict__.get("_kept"):
+            super().__setattr__(name, value)
+
+
+BUGS = (BelievesItself, ForgetsOthers, RemembersRuns, OneByOne, ClaimsInTwo)
