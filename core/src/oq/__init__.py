@@ -1,159 +1,59 @@
-"""oq: a durable, priority-ordered task queue for trio."""
+"""oq: a durable, priority-ordered task queue for trio.
 
-from oq._version import __version__
-from oq.breaker import Health, RestPolicy
-from oq.config import Settings, load_settings
-from oq.endpoints import Call, EndpointFault, Endpoints, EndpointState, Verdict
-from oq.errors import (
-    AmbiguousId,
-    CallerError,
-    DamagedRecord,
-    DuplicateExecutor,
-    IdempotencyConflict,
-    IllegalMove,
-    InvalidExecutor,
-    InvalidQuery,
-    InvalidSettings,
-    InvalidTask,
-    LeaseLost,
-    OqError,
-    PermanentError,
-    PluginError,
-    PluginLoadError,
-    Problem,
-    QueueClosed,
-    QueueFull,
-    RetryableError,
-    RetryLater,
-    Steering,
-    StoreError,
-    StoreFormat,
-    StoreInUse,
-    StoreUnavailable,
-    TaskCancelled,
-    TaskExists,
-    TaskFailed,
-    TaskNotFound,
-    UniqueKeyTaken,
-    UnknownAction,
-    UnknownExecutor,
-    UnsuccessfulTask,
-    VersionConflict,
-)
-from oq.events import Event, EventKind
-from oq.executor import Action, Chunk, Context, Executor, LanePools, Urgent
-from oq.functions import Functions, TaskFunction
-from oq.handle import TaskHandle
-from oq.hookspecs import CliCommand, hookimpl
-from oq.http_status import retry_after, retryable_status
-from oq.hub import EventFilter, Subscription
-from oq.models import ChatResult, ChunkKind, EmbedResult, GenerateResult, Message, ToolCall, Usage, conversation
-from oq.opening import open_queue
-from oq.pacing import Pace, Stalled
-from oq.plugins import Plugins, load_plugins
-from oq.query import Page, TaskFilter
-from oq.queue import Queue
-from oq.registry import Registry
-from oq.retry import NO_RETRY, RetryPolicy
-from oq.routing import Endpoint, Lane, Routing
-from oq.stats import QueueStats, Stats
-from oq.streams import StreamRestarted
-from oq.task import OMITTED, Attempt, Failure, Outcome, Phase, Priority, Status, Task, TaskSpec
+Names are imported when they are used, so that a command that needs few of them is quick; `__init__.pyi` tells type
+checkers what they are.
+"""
 
-__all__ = [
-    "NO_RETRY",
-    "OMITTED",
-    "Action",
-    "AmbiguousId",
-    "Attempt",
-    "Call",
-    "CallerError",
-    "ChatResult",
-    "Chunk",
-    "ChunkKind",
-    "CliCommand",
-    "Context",
-    "DamagedRecord",
-    "DuplicateExecutor",
-    "EmbedResult",
-    "Endpoint",
-    "EndpointFault",
-    "EndpointState",
-    "Endpoints",
-    "Event",
-    "EventFilter",
-    "EventKind",
-    "Executor",
-    "Failure",
-    "Functions",
-    "GenerateResult",
-    "Health",
-    "IdempotencyConflict",
-    "IllegalMove",
-    "InvalidExecutor",
-    "InvalidQuery",
-    "InvalidSettings",
-    "InvalidTask",
-    "Lane",
-    "LanePools",
-    "LeaseLost",
-    "Message",
-    "OqError",
-    "Outcome",
-    "Pace",
-    "Page",
-    "PermanentError",
-    "Phase",
-    "PluginError",
-    "PluginLoadError",
-    "Plugins",
-    "Priority",
-    "Problem",
-    "Queue",
-    "QueueClosed",
-    "QueueFull",
-    "QueueStats",
-    "Registry",
-    "RestPolicy",
-    "RetryLater",
-    "RetryPolicy",
-    "RetryableError",
-    "Routing",
-    "Settings",
-    "Stalled",
-    "Stats",
-    "Status",
-    "Steering",
-    "StoreError",
-    "StoreFormat",
-    "StoreInUse",
-    "StoreUnavailable",
-    "StreamRestarted",
-    "Subscription",
-    "Task",
-    "TaskCancelled",
-    "TaskExists",
-    "TaskFailed",
-    "TaskFilter",
-    "TaskFunction",
-    "TaskHandle",
-    "TaskNotFound",
-    "TaskSpec",
-    "ToolCall",
-    "UniqueKeyTaken",
-    "UnknownAction",
-    "UnknownExecutor",
-    "UnsuccessfulTask",
-    "Urgent",
-    "Usage",
-    "Verdict",
-    "VersionConflict",
-    "__version__",
-    "conversation",
-    "hookimpl",
-    "load_plugins",
-    "load_settings",
-    "open_queue",
-    "retry_after",
-    "retryable_status",
-]
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "_version": "__version__",
+    "breaker": "Health RestPolicy",
+    "config": "Settings load_settings",
+    "endpoints": "Call EndpointFault EndpointState Endpoints Verdict",
+    "errors": (
+        "AmbiguousId CallerError DamagedRecord DuplicateExecutor IdempotencyConflict IllegalMove InvalidExecutor "
+        "InvalidQuery InvalidSettings InvalidTask LeaseLost OqError PermanentError PluginError PluginLoadError "
+        "Problem QueueClosed QueueFull RetryLater RetryableError Steering StoreError StoreFormat StoreInUse "
+        "StoreUnavailable TaskCancelled TaskExists TaskFailed TaskNotFound UniqueKeyTaken UnknownAction "
+        "UnknownExecutor UnsuccessfulTask VersionConflict"
+    ),
+    "events": "Event EventKind",
+    "executor": "Action Chunk Context Executor LanePools Urgent",
+    "functions": "Functions TaskFunction",
+    "handle": "TaskHandle",
+    "hookspecs": "CliCommand hookimpl",
+    "http_status": "retry_after retryable_status",
+    "hub": "EventFilter Subscription",
+    "models": "ChatResult ChunkKind EmbedResult GenerateResult Message ToolCall Usage conversation",
+    "opening": "open_queue",
+    "pacing": "Pace Stalled",
+    "plugins": "Plugins load_plugins",
+    "query": "Page TaskFilter",
+    "queue": "Queue",
+    "registry": "Registry",
+    "retry": "NO_RETRY RetryPolicy",
+    "routing": "Endpoint Lane Routing",
+    "stats": "QueueStats Stats",
+    "streams": "StreamRestarted",
+    "task": "OMITTED Attempt Failure Outcome Phase Priority Status Task TaskSpec",
+}
+"""By module, the names that are to be found here."""
+
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = list(_HOME_OF)  # a list all the same
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -252,10 +252,16 @@ class Endpoints(Generic[E]):
 
     def _conclusion(self, lane: Lane, faults: Sequence[EndpointFault], tried: Sequence[str]) -> Steering:
         """What the attempt fails with."""
-        hopeful = [fault.error for fault in faults if not isinstance(fault.error, PermanentError)]
-        if hopeful:
-            return hopeful[-1]
         left = [endpoint.name for endpoint in self._suited(lane) if endpoint.name not in tried]
+        hopeful = [fault.error for fault in faults if not isinstance(fault.error, PermanentError)]
+        later = [error for error in hopeful if isinstance(error, RetryLater)]
+        if hopeful and len(later) < len(hopeful):
+            return next(error for error in reversed(hopeful) if not isinstance(error, RetryLater))
+        if later:
+            soonest = min(later, key=lambda error: error.after)
+            if left:  # one of them may come free before these have rested
+                soonest.after = min(soonest.after, BUSY_REST)
+            return soonest
         if left:
             message = f"{faults[-1].error}; {', '.join(left)} may do better"
             return RetryLater(BUSY_REST, message, counted=False, type="OtherEndpoint")

@@ -38,6 +38,8 @@ class ToolCall:
     arguments: Mapping[str, Any] = field(factory=dict)
     id: str | None = None
     """What the message with the function's result refers to, where the model's server gives one."""
+    raw: str | None = None
+    """What the model wrote for arguments where that is no JSON object, so that `arguments` has nothing."""
 
 
 @frozen(kw_only=True)

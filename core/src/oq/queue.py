@@ -267,13 +267,14 @@ class Queue:
                 await anext(events, None)
 
     @asynccontextmanager
-    async def stream(self, task_id: str) -> AsyncIterator[ChunkStream]:
+    async def stream(self, task_id: str, *, follow: bool = True) -> AsyncIterator[ChunkStream]:
         """The task's output from its first chunk to its end: `async with queue.stream(id) as chunks: async for …`.
 
         Any number may read; each sees every chunk in order, whenever it comes. A task that runs again announces that
-        by a `StreamRestarted`. Raises TaskNotFound, or QueueClosed when the queue closes before the end.
+        by a `StreamRestarted`. Without `follow` it ends with what there is by now. Raises TaskNotFound, or QueueClosed
+        when the queue closes before the end.
         """
-        async with aclosing(self._streams.read(task_id)) as chunks:
+        async with aclosing(self._streams.read(task_id, follow=follow)) as chunks:
             yield chunks
 
     # Acting

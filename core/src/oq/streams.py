@@ -184,8 +184,10 @@ class Streams:
             for output in list(self._young):
                 self.send(output)
 
-    async def read(self, task_id: str) -> AsyncGenerator[Chunk | StreamRestarted, None]:
+    async def read(self, task_id: str, *, follow: bool = True) -> AsyncGenerator[Chunk | StreamRestarted, None]:
         """A task's output from the first chunk of its present or last run on, until the task is final.
+
+        Without `follow`, only what there is by now.
 
         A new run, which begins from the start, is announced. Raises TaskNotFound, or QueueClosed when the queue closes
         before the end.
@@ -211,7 +213,7 @@ class Streams:
                         yield StreamRestarted(epoch=record.state.epoch)
                     epoch, index = record.state.epoch, 0
                     continue
-                if record.state.status.final:
+                if record.state.status.final or not follow:
                     return
                 await watch.changed(seen)
 

@@ -47,6 +47,8 @@ class Disk:
         self.refused_at = -1e9
         """When it last refused."""
         self.refusals = 0
+        self.fulls = 0
+        """How often it had no room for a submit."""
         self.owner: Gate | None = None
         """Who holds the run lock."""
         self.hiccup = trial.plan.hiccup
@@ -152,6 +154,7 @@ class Gate:
         """Apply, but refuse submits while the disk is full."""
         if trio.current_time() >= self._disk.full_until:
             return self._disk.apply(ops)
+        self._disk.fulls += any(isinstance(op, AddMany) for op in ops)
         rest = iter(self._disk.apply([op for op in ops if not isinstance(op, AddMany)]))
         full = Refused(error=QueueFull("the simulated disk", 1, 1.0))
         return [full if isinstance(op, AddMany) else next(rest) for op in ops]

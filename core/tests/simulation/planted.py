@@ -62,8 +62,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         (
             Runner,
             "_record",
-            "self._units.release(run, active.units)",
-            "getattr(getattr(ending, 'failure', None), 'type', '') == 'Timeout' or self._units.release(run, active.units)",
+            "self._units.release(",
+            "'Timeout' in str(ending) or self._units.release(",
         ),
     ),
     "a cancel is not fenced": (

@@ -441,7 +441,7 @@ class Workload:
     async def _call(self, process: Process, what: str, call: Callable[[], Awaitable[Any]]) -> Answer:
         """Make a call and judge the error that it raises, if it does."""
         disk, expect = self._world.disk, self._trial.expect
-        refusals, full_until = disk.refusals, disk.full_until
+        refusals, fulls = disk.refusals, disk.fulls
         if process.dead:
             return Answer(error=QueueClosed())
         patience = self._chance.choice((0.0, 0.01, 1.0)) if self._chance.random() < 0.1 else math.inf
@@ -460,7 +460,7 @@ class Workload:
             case StoreUnavailable():
                 expect(disk.refusals > refusals, 9, f"{what} was refused, but the store did not refuse")
             case QueueFull():
-                expect(disk.full_until >= full_until > 0 or disk.full_until > 0, 9, f"{what} found the queue full")
+                expect(disk.fulls > fulls, 9, f"{what} found the queue full, but the disk was not")
             case QueueClosed():
                 expect(process.closing, 9, f"{what} found the queue closed")
             case None | CallerError() | LeaseLost() | GaveUp():

@@ -13,13 +13,22 @@ from oq.testing.side_by_side import Unforeseen
 DISK_FULL = "the disk is full"
 MAP_FULL = "the map is full"
 PANIC = "a commit fails half-way, after which LMDB refuses everything"
+NO_MEMORY = "the map is full, and there is no memory for a larger one"
 DEFECT = "a defect"
+
+ERRORS = {
+    DISK_FULL: lmdb.DiskError,
+    MAP_FULL: lmdb.MapFullError,
+    PANIC: lmdb.DiskError,
+    NO_MEMORY: lmdb.MapFullError,
+    DEFECT: Unforeseen,
+}
 
 
 class FailingWrites:
     """A `Trouble` for one store. What fails, fails before it has done anything, but for the part of a `putmulti`."""
 
-    kinds = (DISK_FULL, MAP_FULL, PANIC, DEFECT)
+    kinds = (DISK_FULL, MAP_FULL, PANIC, NO_MEMORY, DEFECT)
 
     def __init__(self, store: LmdbStore) -> None:
         self._environment = store._environment
@@ -61,13 +70,9 @@ class FailingWrites:
     def fail(self) -> None:
         """Raise what was planned."""
         self._left = None
-        match self._kind:
-            case "the map is full":
-                raise lmdb.MapFullError("planned")
-            case "a defect":
-                raise Unforeseen("planned")
-            case _:
-                raise lmdb.DiskError("planned")
+        if self._kind == NO_MEMORY:
+            self._environment._env = _Unmappable(self._environment._env)
+        raise ERRORS[self._kind]("planned")
 
     def _begin_write(self) -> Any:
         txn = self._begin()
@@ -152,6 +157,20 @@ class _Panicking:
 
     def begin(self, **_: Any) -> Any:
         raise lmdb.PanicError("planned")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+
+class _Unmappable:
+    """An environment whose map cannot be resized; as py-lmdb's, it is closed by the attempt."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+
+    def set_mapsize(self, _: int) -> None:
+        self._env.close()
+        raise lmdb.MemoryError("planned")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)

@@ -1,4 +1,4 @@
-"""`oq list`, `oq status` and `oq plugins`: what there is."""
+"""`oq list`, `oq status`, `oq stats` and `oq plugins`: what there is."""
 
 from __future__ import annotations
 
@@ -90,29 +90,39 @@ def status(session: Session, task_id: str | None) -> None:
         else:
             session.say(columns(details(task)))
         return
+    _show_numbers(session)
 
+
+@click.command("stats")
+@session_options
+def stats(session: Session) -> None:
+    """Show the queue in numbers."""
+    _show_numbers(session)
+
+
+def _show_numbers(session: Session) -> None:
     async def numbers(queue: Queue) -> tuple[Stats, str | None]:
         return await queue.stats(), queue.run_by()
 
-    stats, runner = session.look(numbers)
+    found, runner = session.look(numbers)
     if session.as_json:
-        session.emit({"location": session.location, "run_by": runner, "stats": stats})
+        session.emit({"location": session.location, "run_by": runner, "stats": found})
         return
     rows = [
         ("queue", session.location),
         ("run by", runner or f"nobody; {session.command('run')} starts tasks"),
-        ("size", f"{stats.store_bytes / 2**20:.1f} MiB"),
-        ("paused", ", ".join("all queues" if name == "*" else name for name in stats.paused)),
+        ("size", f"{found.store_bytes / 2**20:.1f} MiB"),
+        ("paused", ", ".join("all queues" if name == "*" else name for name in found.paused)),
     ]
-    tasks = stats.tasks
+    tasks = found.tasks
     waiting = ", ".join(f"{number} {phase}" for phase, number in tasks.by_phase.items() if number)
     for state, number in tasks.by_status.items():
         more = waiting if state is Status.PENDING else ""
         if state is Status.RUNNING and number and runner is None:
             more = "their process is gone; the next one runs them again"
         rows.append((str(state), f"{number}  ({more})" if more else str(number)))
-    if len(stats.queues) > 1:
-        for name, each in stats.queues.items():
+    if len(found.queues) > 1:
+        for name, each in found.queues.items():
             numbers_of = ", ".join(f"{number} {state}" for state, number in each.by_status.items() if number)
             rows.append((f"in {name}", numbers_of))
     session.say(columns([(name, value) for name, value in rows if value]))

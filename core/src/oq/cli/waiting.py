@@ -42,7 +42,29 @@ def submit_and_wait(session: Session, specs: Sequence[TaskSpec], *, stream: bool
 
     Ends the command when a signal comes before that.
     """
-    waiting = _Waiting(session, specs, stream)
+    return _wait(_Waiting(session, specs, stream))
+
+
+def wait_for(session: Session, ids: Sequence[str], *, stream: bool) -> list[Task]:
+    """The same for tasks that are in the store already."""
+    return _wait(_Waiting(session, (), stream, list(ids)))
+
+
+def print_output(session: Session, task_id: str, *, follow: bool) -> None:
+    """Print what the task has put out, and with `follow` what comes, until it is final or a signal comes."""
+    waiting = _Waiting(session, (), stream=True, ids=[task_id])
+
+    async def main() -> bool:
+        async with stop_requests() as stop, session.open(workers=0) as queue:
+            with stop.until(1):
+                await waiting.print_stream(queue, task_id, follow=follow)
+            return bool(stop.count)
+
+    if trio.run(main):
+        raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _wait(waiting: _Waiting) -> list[Task]:
     trio.run(waiting.run)
     if not waiting.over:
         raise click.exceptions.Exit(INTERRUPTED)
@@ -108,7 +130,7 @@ class _Waiting:
         for task_id in left:
             try:
                 if self.stream:
-                    await self._print_stream(queue, task_id)
+                    await self.print_stream(queue, task_id)
                 self.finals[task_id] = task = await queue.wait(task_id)
                 if not self.stream:
                     self.session.say(finished_line(task))
@@ -121,9 +143,9 @@ class _Waiting:
             if event.task_id in (self.ids or ()) and event.failure is not None:
                 self.session.note(retry_line(event, event.failure, wall_clock()))
 
-    async def _print_stream(self, queue: Queue, task_id: str) -> None:
+    async def print_stream(self, queue: Queue, task_id: str, *, follow: bool = True) -> None:
         """Print the task's output as it comes, but for what was printed before the queue was opened anew."""
-        async with queue.stream(task_id) as chunks:
+        async with queue.stream(task_id, follow=follow) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, StreamRestarted) or (chunk.epoch, chunk.index) <= self._printed:
                     continue

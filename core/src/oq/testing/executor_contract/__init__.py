@@ -13,7 +13,7 @@ from oq.testing.executor_contract.running import Running
 __all__ = ["ExecutorContract", "ExecutorExamples"]
 
 
-class ExecutorContract(Describing, Accepting, Placing, Running, Ending, Outlasting):
+class ExecutorContract(Outlasting, Ending, Running, Placing, Accepting, Describing):  # pytest begins with the last
     """What every executor does. Its author subclasses it, says how it is made and what it can run, and passes all::
 
         class TestEcho(oq.testing.ExecutorContract):

@@ -19,7 +19,8 @@ from oq.testing.executor_contract.base import ExecutorFrame, Subject, on_trio, o
 
 UNKNOWN_FIELD = "no_such_field_0"
 
-_texts = st.text(st.characters(), max_size=20)
+_odd_texts = ["", " ", "\n", "\0", "\ud800", "'", "-", "..", "/", "://", "${x", "0", "é" * 5_000]
+_texts = st.text(st.characters(), max_size=20) | st.sampled_from(_odd_texts)
 _anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _texts | st.binary(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
@@ -168,12 +169,12 @@ def _problems(registry: Registry, spec: TaskSpec, payload: Mapping[str, Any]) ->
 
 def _varied(index: int, good: dict[str, Any]) -> st.SearchStrategy[tuple[int, dict[str, Any]]]:
     """The payload with some of its fields replaced, often by what is of the same kind."""
-    return st.tuples(
-        st.just(index),
-        st.fixed_dictionaries({}, optional={name: _like(value) | _anything for name, value in good.items()}).map(
-            lambda changes: {**good, **changes}
-        ),
-    )
+    return st.tuples(st.just(index), _changed(good))
+
+
+def _changed(good: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    changes = st.fixed_dictionaries({}, optional={name: _like(value) | _anything for name, value in good.items()})
+    return changes.map(lambda changed: {**good, **changed})
 
 
 def _like(value: Any) -> st.SearchStrategy[Any]:
@@ -185,8 +186,8 @@ def _like(value: Any) -> st.SearchStrategy[Any]:
         case float():
             return st.floats(allow_nan=False)
         case dict():
-            return st.dictionaries(_texts, _texts, max_size=3)
+            return _changed(value) | st.dictionaries(_texts, _texts, max_size=3)
         case list():
-            return st.lists(_texts, max_size=3)
+            return st.lists(st.one_of([_texts, *(_like(item) for item in value[:3])]), max_size=3)
         case _:
             return _texts

@@ -11,7 +11,6 @@ from threading import Event, Thread
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import attrs
-import outcome
 import pytest
 import trio
 from attrs import define, field, frozen
@@ -44,7 +43,7 @@ class ExecutorExamples:
     others: Sequence[TaskSpec] = ()
     """Likewise; together with `quick` and `streaming`, at least one of each action."""
     streaming: TaskSpec | None = None
-    """Completes soon, and emits the same chunks in the same order each time. None where no action streams."""
+    """Completes soon, and emits the same in the same order each time. None where no action streams."""
     failing: TaskSpec | None = None
     """Fails soon. None where no good payload leads to a failure."""
     endless: TaskSpec | None = None
@@ -147,8 +146,7 @@ class Subject:
         if self.registry.action(run.task.executor, run.task.action).streams:
             async with self.soon("the endless example, of an action that streams, emits nothing"):
                 await run.first_chunk.wait()
-        with trio.move_on_after(MOMENT):
-            await wait_all_tasks_blocked(BREATH)
+        await until_quiet()
         if run.over.is_set():
             self.fail(f"the endless example is not endless: it {run.ending}")
 
@@ -160,8 +158,7 @@ class Subject:
                 handle.stream() as chunks,
             ):
                 await anext(chunks, None)
-        with trio.move_on_after(MOMENT):
-            await wait_all_tasks_blocked(BREATH)
+        await until_quiet()
         status = (await handle.refresh()).status
         if status is not Status.RUNNING:
             self.fail(f"the endless example is not endless: it is {status}")
@@ -176,14 +173,19 @@ class Subject:
         if not run.let_cancelled_pass:
             self.fail(f"trio.Cancelled was swallowed: the cancelled run {run.ending}")
 
-    async def until_none_runs(self, queue: Queue) -> None:
-        """Return when nothing runs in the queue, in which all that was endless was cancelled."""
-        with trio.move_on_after(self.cancel_within + self.patience) as scope:
+    async def until_none_runs(self, queue: Queue, seconds: float) -> None:
+        """Start nothing until nothing runs, as all that does was cancelled; fail when that takes longer than this."""
+        with trio.move_on_after(seconds) as scope:
             await queue.drain()
         if scope.cancelled_caught:
-            busy = (await queue.stats()).busy
-            self.fail(f"{busy} runs go on {scope.deadline:g} s after they were cancelled")
+            self.fail(f"{(await queue.stats()).busy} runs go on {seconds:g} s after they were cancelled")
         await queue.start()
+
+    async def result_of(self, spec: TaskSpec) -> Any:
+        """What a run of the task gives, without a queue; the registry must be open."""
+        async with self.soon(f"{spec.action!r} does not complete"):
+            result = await self.registry.execute(spec)
+        return result  # noqa: RET504  # for all that mypy knows, `soon` swallows errors
 
 
 class ExecutorFrame:
@@ -232,7 +234,7 @@ def on_trio(test: Callable[[C, Subject], Awaitable[None]]) -> Callable[[C, Path]
     @functools.wraps(test)
     def in_thread(self: C, tmp_path: Path) -> None:
         wrong: list[str] = []
-        endings: list[outcome.Outcome[None]] = []
+        endings: list[BaseException | None] = []
         settled = Event()
 
         async def main() -> None:
@@ -252,7 +254,11 @@ def on_trio(test: Callable[[C, Subject], Awaitable[None]]) -> Callable[[C, Path]
                 await test(self, subject)
 
         def run() -> None:
-            endings.append(outcome.capture(trio.run, main))
+            try:
+                trio.run(main)
+                endings.append(None)
+            except BaseException as error:  # noqa: BLE001  # raised again in the thread of pytest
+                endings.append(error)
             settled.set()
 
         thread = Thread(target=run, daemon=True)
@@ -260,25 +266,28 @@ def on_trio(test: Callable[[C, Subject], Awaitable[None]]) -> Callable[[C, Path]
         settled.wait(self.give_up_after)
         if wrong:
             thread.join(min(AFTERMATH, self.give_up_after))
-            raise AssertionError(wrong[0])
+            raise AssertionError(wrong[0]) from (endings[0] if endings else None)
         assert endings, f"after {self.give_up_after:g} s a run neither ends nor lets others run nor heeds a cancel"
-        _tell(endings[0])
+        match endings[0]:
+            case BaseExceptionGroup() as group:
+                raise unwrapped(group) from None
+            case BaseException() as error:
+                raise error
 
     parameters = list(inspect.signature(in_thread, follow_wrapped=False).parameters.values())
     in_thread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what pytest goes by
     return in_thread
 
 
-def _tell(ending: outcome.Outcome[None]) -> None:
-    try:
-        ending.unwrap()
-    except BaseExceptionGroup as group:
-        raise unwrapped(group) from None
-
-
 @asynccontextmanager
 async def _nothing() -> AsyncIterator[None]:
     yield
+
+
+async def until_quiet() -> None:
+    """Return when nothing happens, or goes on happening."""
+    with trio.move_on_after(MOMENT):
+        await wait_all_tasks_blocked(BREATH)
 
 
 def one_line(text: object) -> bool:

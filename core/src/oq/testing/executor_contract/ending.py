@@ -71,7 +71,7 @@ class Ending(ExecutorFrame):
             await subject.until_task_under_way(endless, spec)
             quick = await queue.submit(subject.examples.quick)
             await endless.cancel()
-            await subject.until_none_runs(queue)
+            await subject.until_none_runs(queue, subject.cancel_within)
             async with subject.soon("what waited for the unit of a cancelled task does not complete"):
                 assert (await quick.wait()).status is Status.COMPLETED
             assert (await endless.refresh()).status is Status.CANCELLED

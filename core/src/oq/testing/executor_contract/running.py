@@ -16,10 +16,7 @@ from oq.retry import NO_RETRY
 from oq.streams import StreamRestarted
 from oq.task import Failure, Status, TaskSpec
 from oq.testing.executor_contract.base import ExecutorFrame, Subject, on_trio, one_line
-from oq.testing.executor_contract.watching import WatchedRun
-
-Said = list[tuple[str, str, Any]]
-"""Kind, text and data of each chunk."""
+from oq.testing.executor_contract.watching import Said, WatchedRun, said
 
 
 class Running(ExecutorFrame):
@@ -30,8 +27,7 @@ class Running(ExecutorFrame):
         """`Registry.execute` is enough to run a task here and now."""
         async with subject.registry.opened():
             for spec in subject.examples.completing:
-                async with subject.soon(f"{spec.action!r} does not complete"):
-                    await subject.registry.execute(spec)
+                await subject.result_of(spec)
 
     @on_trio
     async def test_each_example_completes_in_a_queue(self, subject: Subject) -> None:
@@ -47,7 +43,7 @@ class Running(ExecutorFrame):
         """What a run returns is stored, and read again it is of the type that the action names, and equal."""
         async with subject.registry.opened():
             for spec in subject.examples.completing:
-                result, kind = await subject.registry.execute(spec), subject.action_of(spec).result
+                result, kind = await subject.result_of(spec), subject.action_of(spec).result
                 try:
                     back = decode_as(encode(result), kind)
                 except (TypeError, OverflowError) as error:
@@ -61,13 +57,23 @@ class Running(ExecutorFrame):
         """Who waits for a task of a queue gets what who runs it directly gets, of the same type."""
         spec = subject.examples.quick
         async with subject.registry.opened():
-            direct = decode_as(encode(await subject.registry.execute(spec)), subject.action_of(spec).result)
+            direct = decode_as(encode(await subject.result_of(spec)), subject.action_of(spec).result)
         async with subject.queue(workers=1) as queue, subject.soon("the quick example does not complete"):
             assert type(await (await queue.submit(spec)).result()) is type(direct)
 
     @on_trio
+    async def test_a_result_can_be_shown_to_people(self, subject: Subject) -> None:
+        """Where an action says how its results look, it makes a text of each, as it comes back from the store."""
+        async with subject.registry.opened():
+            for spec in subject.examples.completing:
+                action = subject.action_of(spec)
+                if action.show is not None:
+                    result = decode_as(encode(await subject.result_of(spec)), action.result)
+                    assert isinstance(action.show(result), str)
+
+    @on_trio
     async def test_the_output_is_the_same_with_a_queue_and_without(self, subject: Subject) -> None:
-        """The streaming example gives the same chunks by `Registry.stream` and by a queue, numbered from 0."""
+        """The streaming example says the same by `Registry.stream` and by a queue, which numbers its chunks from 0."""
         spec = subject.streaming()
         async with subject.registry.opened():
             directly = await _streamed(subject, spec)
@@ -78,7 +84,7 @@ class Running(ExecutorFrame):
             assert (await handle.wait()).status is Status.COMPLETED
         assert directly, "the streaming example emits nothing"
         assert not [chunk for chunk in chunks if isinstance(chunk, StreamRestarted)]
-        assert _said(chunks) == directly, "the queue has other chunks than a direct run"
+        assert said(chunks) == directly, "the queue has other output than a direct run"
         assert [chunk.index for chunk in chunks if isinstance(chunk, Chunk)] == list(range(len(chunks)))
 
     @on_trio
@@ -87,8 +93,8 @@ class Running(ExecutorFrame):
         async with subject.registry.opened():
             for spec in subject.examples.completing:
                 if not subject.action_of(spec).streams:
-                    said = await _streamed(subject, spec)
-                    assert not said, f"{spec.action!r} does not stream, but it emits {said[0]}"
+                    emitted = await _streamed(subject, spec)
+                    assert not emitted, f"{spec.action!r} does not stream, but it emits {emitted[0]}"
 
     @on_trio
     async def test_the_same_task_can_be_run_again(self, subject: Subject) -> None:
@@ -110,7 +116,7 @@ class Running(ExecutorFrame):
             for run, same in zip(together, alone, strict=True):
                 await subject.until_over(run)
                 assert run.returned, f"beside others, {run.task!r} {run.ending}"
-                assert run.chunks == same.chunks, f"beside others, {run.task!r} emits other chunks"
+                assert said(run.chunks) == said(same.chunks), f"beside others, {run.task!r} emits something else"
 
     @on_trio
     async def test_a_failure_says_what_happened_in_a_line(self, subject: Subject) -> None:
@@ -145,17 +151,12 @@ class Running(ExecutorFrame):
         assert sorted(failure.details) == sorted(stored), "the details were too large to be kept"
 
 
-def _said(chunks: list[Chunk | StreamRestarted]) -> Said:
-    return [(chunk.kind, chunk.text, chunk.data) for chunk in chunks if isinstance(chunk, Chunk)]
-
-
 async def _streamed(subject: Subject, spec: TaskSpec) -> Said:
     """What the run of a task emits; it must complete."""
-    said: Said = []
-    async with subject.soon(f"{spec.action!r} does not complete"), subject.registry.stream(spec) as chunks:
-        async for chunk in chunks:
-            said.append((chunk.kind, chunk.text, decode(encode(chunk.data))))
-    return said
+    chunks: list[Chunk] = []
+    async with subject.soon(f"{spec.action!r} does not complete"), subject.registry.stream(spec) as stream:
+        chunks += [chunk async for chunk in stream]
+    return said(chunks)
 
 
 async def _failure(subject: Subject) -> Failure:

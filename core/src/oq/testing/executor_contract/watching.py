@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 import trio
 from attrs import define, field
 
-from oq.codec import decode_as, encode
+from oq.codec import decode, decode_as, encode
 from oq.executor import Chunk
 from oq.registry import Registry
 from oq.task import Priority, Status, Task, TaskHead, TaskSpec, TaskState
@@ -90,6 +90,23 @@ class WatchedRun:
 
     async def delegate(self, executor: str, action: str, payload: Any) -> Any:
         return await self._registry.delegate(self.task, self, executor, action, payload)
+
+
+Said = list[tuple[str, str, Any]]
+"""Kind, text and data of what was emitted."""
+
+
+def said(chunks: Iterable[object]) -> Said:
+    """What the chunks say, however the text is cut: how much of it arrives at a time is often up to others."""
+    told: Said = []
+    for chunk in chunks:
+        if isinstance(chunk, Chunk):
+            data = decode(encode(chunk.data))
+            if told and data is None and told[-1][2] is None and told[-1][0] == chunk.kind:
+                told[-1] = (chunk.kind, told[-1][1] + chunk.text, None)
+            else:
+                told.append((chunk.kind, chunk.text, data))
+    return told
 
 
 def running_task(registry: Registry, spec: TaskSpec) -> Task:
