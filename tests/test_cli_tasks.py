@@ -1,5 +1,6 @@
 """Commands for tasks that are there: wait, logs, priority, retry, pause, resume, stats; and tasks of any executor."""
 
+import csv
 import json
 
 import pytest
@@ -149,3 +150,87 @@ def test_each_shell_gets_its_completion_script(oq, shell):
     answer = oq("completion", shell)
     assert answer.code == 0
     assert "_OQ_COMPLETE" in answer.out
+
+
+class TestMany:
+    """What tasks have in common chooses them, for every command that can take many."""
+
+    @pytest.fixture
+    def three(self, oq, submitted):
+        """One that failed, one that was cancelled, and one that waits."""
+        failed = submitted("false", "--attempts", "1", "--tag", "red")
+        oq("wait", failed)
+        cancelled = submitted("true", "--tag", "red")
+        oq("cancel", cancelled)
+        return failed, cancelled, submitted("sleep 1", "--in-queue", "night", "--lane", "slow", "--priority", "low")
+
+    @pytest.mark.parametrize(
+        ("options", "fits"),
+        [
+            (("--failed",), [0]),
+            (("--type", "ExitCode"), [0]),
+            (("--type", "Timeout"), []),
+            (("--tag", "red"), [1, 0]),
+            (("--text", "SLEEP"), [2]),
+            (("--phase", "ready"), [2]),
+            (("--in-queue", "night", "--lane", "slow", "--priority", "low"), [2]),
+            (("--since", "1h"), [2, 1, 0]),
+            (("--until", "1h"), []),
+            (("--until", "2100-01-01T00:00:00Z", "--status", "cancelled"), [1]),
+        ],
+    )
+    def test_a_list_shows_those_that_fit(self, oq, three, options, fits):
+        shown = [task["id"] for task in oq("list", *options, "--output", "json").json["tasks"]]
+        assert shown == [three[index] for index in fits]
+
+    def test_all_that_failed_in_one_way_can_be_retried(self, oq, three):
+        assert oq("retry", "--failed", "--type", "ExitCode").out == "requeued 1 task\n"
+        assert oq("status", three[0], "--output", "json").json["status"] == "pending"
+
+    def test_all_that_fit_can_be_cancelled(self, oq, three):
+        answer = oq("cancel", "--in-queue", "night", "--output", "json")
+        assert answer.json == {"cancelled": 1}
+
+    def test_all_means_all_to_which_it_can_be_done(self, oq, three):
+        assert oq("retry", "--all").out == "requeued 2 tasks\n"
+        assert oq("cancel", "--all").out == "cancelled 3 tasks\n"
+
+    @pytest.mark.parametrize("arguments", [(), ("some-id", "--failed"), ("--failed", "--all"), ("x", "--all")])
+    def test_nothing_is_done_unless_it_is_clear_to_which(self, oq, three, arguments):
+        answer = oq("retry", *arguments)
+        assert (answer.code, answer.out) == (2, "")
+        assert "name tasks, or say what they have in common" in answer.err
+
+    def test_a_moment_that_is_none_is_told_as_such(self, oq, three):
+        answer = oq("list", "--since", "yesterday")
+        assert answer.code == 2
+        assert answer.err.startswith("oq: --since: 'yesterday' is neither a moment such as")
+
+
+class TestExport:
+    def test_tasks_are_written_as_lines_of_json(self, oq, submitted):
+        first, second = submitted("echo hi"), submitted("true")
+        oq("wait", first)
+        lines = [json.loads(line) for line in oq("export").out.splitlines()]
+        assert [line["id"] for line in lines] == [second, first]
+        assert lines[1]["result"]["stdout"] == "hi\n"
+        assert lines[1]["payload"]["command"] == "echo hi"
+        assert len(lines[1]["attempts"]) == 1
+
+    def test_tasks_are_written_as_rows_of_csv(self, oq, submitted, home):
+        submitted("=1+1 'a, b'", "--tag", "x")
+        answer = oq("export", "--format", "csv", "--file", "tasks.csv")
+        assert (answer.out, answer.err) == ("", "1 task written to tasks.csv\n")
+        with (home / "tasks.csv").open(newline="") as file:
+            [row] = csv.DictReader(file)
+        assert row["summary"].startswith("'="), "a spreadsheet would take it for a formula"
+        assert json.loads(row["payload"])["command"] == "=1+1 'a, b'"
+        assert row["status"] == "pending"
+
+    def test_a_file_that_cannot_be_written_is_told_as_such(self, oq, submitted):
+        submitted()
+        answer = oq("export", "--file", "nosuch/tasks.csv")
+        assert (answer.code, answer.err) == (
+            2,
+            "oq: --file: nosuch/tasks.csv cannot be written: No such file or directory\n",
+        )

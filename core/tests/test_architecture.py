@@ -32,7 +32,7 @@ LAYERS = (
     Layer(
         "rules",
         "Pure values and rules: no trio, no files, no threads, no chance and no clock, for time is an argument.",
-        "_version errors task lifecycle retry choose cron events query stats executor codec batch durations limits "
+        "_version errors task lifecycle retry choose cron cron.* templates events query stats executor codec batch durations limits "
         "breaker routing models http_status",
     ),
     Layer(
@@ -43,7 +43,7 @@ LAYERS = (
     Layer(
         "engine",
         "What makes the parts work together: one writer, what starts next, attempts, and those who watch.",
-        "admission committer scheduler runner failures hub streams rate",
+        "admission committer scheduler runner failures hub streams rate views bulk",
     ),
     Layer(
         "queue",
@@ -77,12 +77,12 @@ LIBRARIES = (
     Library("attrs", "*", "the values that people write and read"),
     Library("msgspec", "*", "the values that are stored"),
     Library("cattrs", "codec", "one place turns input into values"),
-    Library("croniter", "cron", "one place knows cron expressions"),
+    Library("croniter", "cron.moments", "one place knows cron expressions"),
     Library("pluggy", "hookspecs plugins", "one place declares hooks, and one calls them with types"),
     Library("lmdb", "store.lmdb.*", "a store's database is its own business"),
     Library(
         "trio",
-        "registry pacing endpoints committer scheduler runner failures hub streams rate queue handle opening cli.* "
+        "registry pacing endpoints committer scheduler runner failures hub streams rate bulk queue handle opening cli.* "
         "testing.*",
         "the rest is synchronous",
     ),

@@ -100,7 +100,7 @@ def test_every_exception_of_oq_has_a_sentence_about_it():
     ("error", "says"),
     [
         (TaskNotFound("t9"), "there is no task 't9'"),
-        (AmbiguousId("t", ["t1", "t2"]), "'t' fits several tasks (t1, t2, …); give more characters"),
+        (AmbiguousId("t", ["t1", "t2"]), "'t' fits several tasks (t1, t2); give more characters"),
         (TaskExists("t1"), "a task with the id 't1' exists already; choose another id or leave it out"),
         (UniqueKeyTaken("t1", "t2"), "'t1' cannot be requeued: task 't2' has the same unique key"),
         (IdempotencyConflict("k"), "the idempotency key 'k' was used before with other content"),

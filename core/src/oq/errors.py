@@ -3,6 +3,7 @@
 OqError
 ├── CallerError                 the caller's mistake: change the call
 │   ├── InvalidTask             a spec or payload is wrong; names each field
+│   ├── InvalidSchedule         a cron entry is wrong; names each field
 │   ├── InvalidSettings         a setting is wrong; names each key
 │   ├── InvalidQuery            a filter or cursor makes no sense
 │   ├── TaskNotFound            no task has this id
@@ -89,6 +90,10 @@ class InvalidTask(_WithProblems):
     """A task's spec or payload is wrong; nothing was stored."""
 
 
+class InvalidSchedule(_WithProblems, ValueError):
+    """A cron entry, its schedule, time zone or template is wrong; a ValueError too, as a field's converter raises it."""
+
+
 class InvalidSettings(_WithProblems):
     """A setting is unknown or has a wrong value."""
 
@@ -111,7 +116,8 @@ class AmbiguousId(CallerError):
     def __init__(self, prefix: str, matches: Sequence[str]) -> None:
         self.prefix = prefix
         self.matches = tuple(matches)
-        super().__init__(f"{prefix!r} fits several tasks ({', '.join(self.matches)}, …); give more characters")
+        shown = ", ".join(self.matches[:2]) + (", …" if len(self.matches) > 2 else "")
+        super().__init__(f"{prefix!r} fits several tasks ({shown}); give more characters")
 
 
 class TaskExists(CallerError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from attrs import frozen
@@ -15,23 +16,44 @@ class TaskFilter:
     """Which tasks are wanted; every field that is not None must fit."""
 
     status: Status | None = None
+    phase: Phase | None = None
+    """What pending tasks wait for."""
     queue: str | None = None
     executor: str | None = None
     action: str | None = None
+    lane: str | None = None
+    model: str | None = None
     tag: str | None = None
     priority: Priority | None = None
     group: str | None = None
+    failure_type: str | None = None
+    """What the last failure is called, such as `ConnectError`."""
+    since: datetime | None = None
+    """Submitted at this moment or later …"""
+    until: datetime | None = None
+    """… and before this one."""
+    id_prefix: str | None = None
+    text: str | None = None
+    """Part of the summary, whatever its case."""
 
     def matches(self, head: TaskHead, state: TaskState) -> bool:
         """Whether this task is wanted."""
         return (
             (self.status is None or state.status is self.status)
+            and (self.phase is None or state.phase is self.phase)
             and (self.queue is None or head.queue == self.queue)
             and (self.executor is None or head.executor == self.executor)
             and (self.action is None or head.action == self.action)
+            and (self.lane is None or head.lane == self.lane)
+            and (self.model is None or head.model == self.model)
             and (self.tag is None or self.tag in head.tags)
             and (self.priority is None or state.priority == self.priority)
             and (self.group is None or head.group == self.group)
+            and (self.failure_type is None or (state.failure is not None and state.failure.type == self.failure_type))
+            and (self.since is None or head.submitted_at >= self.since)
+            and (self.until is None or head.submitted_at < self.until)
+            and (self.id_prefix is None or head.id.startswith(self.id_prefix))
+            and (self.text is None or self.text.casefold() in head.summary.casefold())
         )
 
 

@@ -14,13 +14,12 @@ import msgspec
 import trio
 
 from oq.admission import admit, admit_all
+from oq.bulk import CANCELLABLE, REQUEUEABLE, UNFINISHED, change_all
 from oq.clock import Clock
-from oq.codec import decode, decode_as, encode
+from oq.codec import decode_as, encode
 from oq.committer import Committer
 from oq.errors import (
-    AmbiguousId,
     DamagedRecord,
-    InvalidQuery,
     InvalidTask,
     QueueClosed,
     QueueFull,
@@ -37,7 +36,7 @@ from oq.registry import Registry
 from oq.retry import RetryPolicy
 from oq.runner import RunDefaults, Runner
 from oq.scheduler import LONGEST_SLEEP, Scheduler, new_worker_name
-from oq.stats import Stats, add_up
+from oq.stats import Stats
 from oq.store.base import (
     EVERY_QUEUE,
     QUEUES,
@@ -47,7 +46,6 @@ from oq.store.base import (
     NewTask,
     Op,
     PutValue,
-    Record,
     Reply,
     Requeue,
     Room,
@@ -56,7 +54,8 @@ from oq.store.base import (
     TakeOver,
 )
 from oq.streams import ChunkStream, Streams
-from oq.task import Phase, Priority, Task, TaskSpec
+from oq.task import Phase, Priority, Status, Task, TaskSpec
+from oq.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +93,7 @@ class Queue:
         """Decorator that makes an async function a task: `@queue.task(name="add")`."""
         registry.register(self.functions)
         self._store = store
+        self._views = Views(store, registry)
         self._clock = clock
         self._workers = workers
         self._grace = grace
@@ -168,19 +168,7 @@ class Queue:
         """The task with payload, result and attempts; raises TaskNotFound or DamagedRecord."""
         await trio.lowlevel.checkpoint()
         self._check_open()
-        full = self._store.load(task_id)
-        if full is None:
-            raise TaskNotFound(task_id)
-        head = full.head
-        return Task(
-            seq=full.seq,
-            head=head,
-            state=full.state,
-            paused=self._paused(head.queue),
-            payload=self._payload(head.executor, head.action, full.payload),
-            result=None if full.result is None else self._result(head.executor, head.action, full.result),
-            past_attempts=full.attempts,
-        )
+        return self._views.whole(task_id)
 
     def handle(self, task_id: str) -> TaskHandle:
         """The handle of a task submitted earlier, here or elsewhere."""
@@ -190,7 +178,7 @@ class Queue:
         """The id that begins with `prefix`; raises TaskNotFound or AmbiguousId."""
         await trio.lowlevel.checkpoint()
         self._check_open()
-        return one_of(prefix, self._store.resolve(prefix, 3) if prefix else [])
+        return self._views.resolve(prefix)
 
     async def list(self, wanted: TaskFilter = ALL_TASKS, *, cursor: int | None = None, limit: int = 50) -> Page[Task]:
         """The newest tasks that fit, without payload, result and attempts.
@@ -200,24 +188,17 @@ class Queue:
         """
         await trio.lowlevel.checkpoint()
         self._check_open()
-        if limit < 1:
-            raise InvalidQuery("the limit of a page must be 1 or more")
-        page = self._store.page(wanted, cursor, limit)
-        paused = self._paused_queues()
-        return Page(items=tuple(_view(record, paused) for record in page.items), cursor=page.cursor)
+        return self._views.page(wanted, cursor, limit)
 
     async def stats(self) -> Stats:
         """How many tasks there are of each kind; costs the same however many there are."""
         await trio.lowlevel.checkpoint()
         self._check_open()
-        counts = self._store.counts()
-        names = sorted({count.queue for count in counts})
-        stored = self._paused_queues()
-        paused = set(names) if EVERY_QUEUE in stored else stored
+        tasks, queues = self._views.numbers()
         return Stats(
-            tasks=add_up(counts, paused),
-            queues={name: add_up([count for count in counts if count.queue == name], paused) for name in names},
-            paused=tuple(sorted(stored)),
+            tasks=tasks,
+            queues=queues,
+            paused=tuple(sorted(self._views.paused())),
             workers=self._workers,
             busy=self._runner.running,
             store_bytes=self._store.size(),
@@ -289,15 +270,32 @@ class Queue:
 
     async def set_priority(self, task_id: str, priority: Priority | str | int) -> Task:
         """Change the priority of a task that is not final; its place among equals stays. Raises as `cancel` does."""
-        try:
-            parsed = Priority.parse(priority)
-        except ValueError as error:
-            raise InvalidTask(str(error), "priority") from None
+        parsed = _priority(priority)
         return await self._move(task_id, SetPriority(task_id=task_id, priority=parsed, now=self._clock()))
 
     async def requeue(self, task_id: str) -> Task:
         """Make a failed or cancelled task pending again, with a fresh count of attempts. Raises as `cancel` does."""
         return await self._move(task_id, Requeue(task_id=task_id, now=self._clock()))
+
+    async def cancel_all(self, wanted: TaskFilter) -> int:
+        """Cancel all tasks that fit and are not final, in steps; how many there were. Raises StoreUnavailable."""
+
+        def make(task: Task) -> Cancel:
+            self._streams.send_of(task.seq)
+            return Cancel(task_id=task.id, now=self._clock())
+
+        return await self._change_all(wanted, CANCELLABLE, make)
+
+    async def set_priority_all(self, wanted: TaskFilter, priority: Priority | str | int) -> int:
+        """Change the priority of all tasks that fit and are not final, in steps; how many there were."""
+        parsed = _priority(priority)
+        return await self._change_all(
+            wanted, UNFINISHED, lambda task: SetPriority(task_id=task.id, priority=parsed, now=self._clock())
+        )
+
+    async def requeue_all(self, wanted: TaskFilter) -> int:
+        """Make all failed and cancelled tasks that fit pending again, in steps; how many there were."""
+        return await self._change_all(wanted, REQUEUEABLE, lambda task: Requeue(task_id=task.id, now=self._clock()))
 
     async def pause(self, queue: str | None = None) -> None:
         """Start nothing of this queue (None: of any) until it is resumed. What runs goes on; the pause is stored."""
@@ -472,10 +470,13 @@ class Queue:
     async def _move(self, task_id: str, op: Op[Moved]) -> Task:
         self._check_open()
         await self._committer.apply(op)
-        record = self._store.get(task_id)
-        if record is None:
-            raise TaskNotFound(task_id)
-        return _view(record, self._paused_queues())
+        return self._views.brief(task_id)
+
+    async def _change_all(
+        self, wanted: TaskFilter, statuses: Collection[Status], make: Callable[[Task], Op[Moved]]
+    ) -> int:
+        self._check_open()
+        return await change_all(self._views, self._committer, wanted, statuses, make)
 
     async def _change_queue(self, queue: str, **changes: Any) -> None:
         """Change a queue's stored settings, however many others do so at the same time."""
@@ -495,28 +496,6 @@ class Queue:
     def _some_wait_for_an_attempt(self) -> bool:
         return any(count.phase is Phase.RETRYING and count.number for count in self._store.counts())
 
-    def _paused_queues(self) -> set[str]:
-        return {
-            name for name, value in self._store.values(QUEUES).items() if decode_as(value.data, QueueSettings).paused
-        }
-
-    def _paused(self, queue: str) -> bool:
-        return not self._paused_queues().isdisjoint((queue, EVERY_QUEUE))
-
-    def _payload(self, executor: str, action: str, data: bytes) -> Any:
-        """The payload as its class where the executor is known, else as builtins."""
-        try:
-            return self.executors.decode_payload(executor, action, data)
-        except Exception:  # noqa: BLE001  # it is not known here, or its class raises whatever
-            return decode(data)
-
-    def _result(self, executor: str, action: str, data: bytes) -> Any:
-        """The result as its type where the executor is known, else as builtins."""
-        try:
-            return decode_as(data, self.executors.action(executor, action).result)
-        except Exception:  # noqa: BLE001  # likewise
-            return decode(data)
-
     def _check_open(self) -> None:
         if self._closed:
             raise QueueClosed
@@ -528,17 +507,8 @@ async def _start_shielded(nursery: trio.Nursery, part: Callable[..., Awaitable[N
         await nursery.start(part)
 
 
-def _view(record: Record, paused: Collection[str]) -> Task:
-    is_paused = record.head.queue in paused or EVERY_QUEUE in paused
-    return Task(seq=record.seq, head=record.head, state=record.state, paused=is_paused)
-
-
-def one_of(prefix: str, matches: Sequence[str]) -> str:
-    """The one id that a prefix means; raises TaskNotFound or AmbiguousId."""
-    match matches:
-        case [only]:
-            return only
-        case []:
-            raise TaskNotFound(prefix)
-        case _:
-            raise AmbiguousId(prefix, matches)
+def _priority(priority: Priority | str | int) -> Priority:
+    try:
+        return Priority.parse(priority)
+    except ValueError as error:
+        raise InvalidTask(str(error), "priority") from None

@@ -6,49 +6,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oq.cli.filtering import filter_options
 from oq.cli.rendering import columns, console, details, task_table
 from oq.cli.session import Session, session_options
-from oq.cli.submitting import PRIORITY
 from oq.codec import task_as_dict
 from oq.query import Page, TaskFilter
 from oq.registry import Registry
 from oq.stats import Stats
-from oq.task import Priority, Status, Task
+from oq.task import Status, Task
 
 if TYPE_CHECKING:
     from oq.queue import Queue
 
 
 @click.command("list")
-@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only tasks in this status.")
-@click.option("--in-queue", metavar="NAME", help="Only tasks of this named queue.")
-@click.option("--executor", metavar="NAME", help="Only tasks of this executor.")
-@click.option("--action", metavar="NAME", help="Only tasks of this action.")
-@click.option("--tag", metavar="TAG", help="Only tasks with this tag.")
-@click.option("--priority", type=PRIORITY, help="Only tasks of this priority.")
+@filter_options
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most.")
 @click.option("--cursor", type=click.IntRange(0, 2**63 - 1), metavar="N", help="Go on where the page before ended.")
 @session_options
-def list_tasks(
-    session: Session,
-    status: str | None,
-    in_queue: str | None,
-    executor: str | None,
-    action: str | None,
-    tag: str | None,
-    priority: Priority | None,
-    limit: int,
-    cursor: int | None,
-) -> None:
+def list_tasks(session: Session, wanted: TaskFilter, limit: int, cursor: int | None) -> None:
     """List tasks, newest first."""
-    wanted = TaskFilter(
-        status=None if status is None else Status(status),
-        queue=in_queue,
-        executor=executor,
-        action=action,
-        tag=tag,
-        priority=priority,
-    )
 
     async def fill(queue: Queue) -> Page[Task]:
         """One full page, however many of the store's pages it takes."""

@@ -35,6 +35,7 @@ BUILT_IN = (
     CliCommand(path=("cancel",), summary="Cancel tasks.", load="oq.cli.acting:cancel"),
     CliCommand(path=("priority",), summary="Change how urgent tasks are.", load="oq.cli.acting:priority"),
     CliCommand(path=("retry",), summary="Run failed or cancelled tasks again.", load="oq.cli.acting:retry"),
+    CliCommand(path=("export",), summary="Write tasks and results to a file.", load="oq.cli.exporting:export"),
     CliCommand(path=("pause",), summary="Start no more tasks.", load="oq.cli.controlling:pause"),
     CliCommand(path=("resume",), summary="Start tasks again.", load="oq.cli.controlling:resume"),
     CliCommand(path=("stats",), summary="Show the queue in numbers.", load="oq.cli.looking:stats"),
