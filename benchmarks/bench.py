@@ -333,6 +333,13 @@ async def large_payload(directory: Path) -> Figures:
         }
 
 
+@case
+async def stream_of_a_model(directory: Path) -> Figures:
+    from streaming import streaming  # the only case that needs a plugin
+
+    return await streaming(directory)
+
+
 SLOW = {"pick_up_1m", "start_up_1m"}
 
 

@@ -1,9 +1,11 @@
 """What the README and the docs show runs as it stands there."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from oq.batch import parse_batch
 from oq.config import load_settings
 from oq.lifecycle import as_mermaid
+from oq_ollama import OllamaSettings
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,10 +22,34 @@ def blocks(file, language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def models():
+    """Variables that lead to simulated models, which run in processes of their own."""
+    with (
+        simulated("oq_ollama.testing", "--model", "qwen3", "--model", "nomic-embed-text") as ollama,
+        simulated("oq_openai.testing", "--model", "gpt-5") as openai,
+    ):
+        yield {"OLLAMA_HOST": ollama, "OPENAI_BASE_URL": f"{openai.removesuffix('/v1')}/v1", "OPENAI_API_KEY": "any"}
+
+
+@contextmanager
+def simulated(module, *options):
+    command = [sys.executable, "-m", module, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
 @pytest.mark.parametrize("code", blocks("README.md", "python"))
-def test_each_program_of_the_readme_runs(code, tmp_path):
+def test_each_program_of_the_readme_runs(code, tmp_path, models):
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | models,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -39,6 +66,33 @@ def test_the_settings_of_the_docs_are_those_that_hold_without_a_file(tmp_path):
     shown, default = load_settings(tmp_path / "oq.toml", {}), load_settings(None, {})
     for table in ("queue", "scheduler", "retry", "limits", "plugins"):
         assert getattr(shown, table) == getattr(default, table)
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^\$ (.*\boq submit .*)$", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
+)
+def test_each_command_about_models_gives_an_answer(command, tmp_path, models):
+    (tmp_path / "report.txt").write_text("It rained.")
+    bin_of_oq = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=os.environ | models | {"PATH": f"{bin_of_oq}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "simulated" in done.stdout or "embeddings" in done.stdout
+
+
+def test_the_endpoints_of_the_docs_are_settings(tmp_path):
+    [text] = blocks("docs/models.md", "toml")
+    (tmp_path / "oq.toml").write_text(text)
+    settings = load_settings(tmp_path / "oq.toml", {}).section("ollama", OllamaSettings)
+    assert [(endpoint.name, endpoint.remote) for endpoint in settings.endpoints] == [("desk", False), ("rack", True)]
+    assert settings.routing.max_local_queue_size == 50
 
 
 def test_the_diagram_of_the_docs_is_made_from_the_table():

@@ -40,6 +40,10 @@ def refuse(*wrong):
 
 
 class TestReading:
+    def test_another_executor_may_be_asked_for_them(self):
+        [spec] = parse_batch('[{"type": "chat", "executor": "openai", "model": "m"}]')
+        assert (spec.executor, spec.action, spec.payload) == ("openai", "chat", {"model": "m"})
+
     def test_chat_generate_and_embed_are_tasks_for_ollama(self):
         specs = parse(
             {"type": "chat", "model": "m", "messages": [{"role": "user", "content": "Hello, you"}]},
@@ -121,7 +125,7 @@ class TestRefusing:
             ({"type": 5}, "tasks[0].type: must be chat, generate, embed, or the name of an executor"),
             ({"type": ""}, "tasks[0].type: must be chat, generate, embed, or the name of an executor"),
             (
-                {"type": "chat", "executor": "ollama"},
+                {"type": "script", "executor": "ollama"},
                 "tasks[0].type: cannot be given together with executor or payload",
             ),
             ({"type": "chat", "payload": {}}, "tasks[0].type: cannot be given together with executor or payload"),

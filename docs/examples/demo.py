@@ -1,7 +1,7 @@
 """The main job, on the embedded store: a dozen and more real tasks through a durable queue (`make demo`).
 
 Tasks are stored first, in an order that has nothing to do with their priority; then two workers start, and what happens
-is printed as it happens.
+is printed as it happens. The model's answers are simulated, so that the demo runs where no Ollama does.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 import oq
+from oq_ollama import chat
+from oq_ollama.testing import fake_ollama
 from oq_script import command, script
 
 HERE = Path("demo-data")
@@ -38,8 +40,12 @@ async def main() -> None:
     scripts.mkdir(parents=True, exist_ok=True)
     for name, text in SCRIPTS.items():
         (scripts / name).write_text(text)
-    settings = oq.Settings(sections={"script": {"directory": str(scripts), "permanent_exit_codes": [3]}})
+    async with fake_ollama(models=["qwen3"]) as fake:
+        sections = {"script": {"directory": str(scripts), "permanent_exit_codes": [3]}, "ollama": {"host": fake.url}}
+        await run(oq.Settings(sections=sections))
 
+
+async def run(settings: oq.Settings) -> None:
     async with oq.open_queue(HERE / "queue", workers=2, settings=settings, start=False) as queue:
 
         @queue.task(name="fibonacci")
@@ -73,6 +79,7 @@ async def main() -> None:
             "flaky": evolve(flaky.spec(), retry=patient),
             "date": command("date -u +%FT%TZ", priority="high"),
             "a stream": script("tokens.py", priority="high"),
+            "a model's answer": chat("qwen3", "Is this a real answer?", priority="high"),
             "to be cancelled": command("sleep 60", priority="high"),
             "urgent": command("echo the critical one goes first", priority="critical"),
             "urgent too": command("echo and this one second", priority="critical"),
@@ -86,13 +93,17 @@ async def main() -> None:
             start = trio.current_time()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(print_events, events, names, start)
-                nursery.start_soon(print_stream, queue, names, "a stream")
+                for name in ("a stream", "a model's answer"):
+                    nursery.start_soon(print_stream, queue, names, name)
                 nursery.start_soon(cancel_when_running, queue, names, "to be cancelled")
                 await queue.start()
                 finals = [await handle.wait() for handle in handles]
                 nursery.cancel_scope.cancel()
 
         console.print(results(finals, names))
+        console.print(
+            "\nNo model was asked: the answer comes from a simulated Ollama (oq_ollama.testing).", style="dim"
+        )
         oq_command = Path(sys.executable).parent / "oq"
         console.print(f"\nEverything is still there: {oq_command} list --queue {HERE / 'queue'}", soft_wrap=True)
 
@@ -136,8 +147,7 @@ def results(tasks: list[oq.Task], names: dict[str, str]) -> Table:
     table.add_column("result", no_wrap=True)
     room = max(20, console.width - 52)
     for task in tasks:
-        result = getattr(task.result, "stdout", task.result)
-        said = task.failure.message if task.failure else str("" if result is None else result).strip()
+        said = task.failure.message if task.failure else shown(task.result).strip()
         table.add_row(
             names[task.id],
             Text(task.status, style=COLOURS[task.status]),
@@ -146,6 +156,17 @@ def results(tasks: list[oq.Task], names: dict[str, str]) -> Table:
             Text(shorten(said.replace("\n", " / "), room, placeholder=" …")),
         )
     return table
+
+
+def shown(result: object) -> str:
+    """What of a result is worth a line."""
+    match result:
+        case None:
+            return ""
+        case oq.ChatResult(message=message):
+            return message.content
+        case _:
+            return str(getattr(result, "stdout", result))
 
 
 if __name__ == "__main__":

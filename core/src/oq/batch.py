@@ -13,10 +13,11 @@ import attrs
 
 from oq.codec import make_converter, structure, unknown_key
 from oq.errors import InvalidTask, Problem, UnknownAction, UnknownExecutor
+from oq.models import EXECUTORS
 from oq.task import TaskSpec
 
 MODEL_TYPES = ("chat", "generate", "embed")
-"""Values of `type` that mean an action of the executor `ollama`; any other one names an executor."""
+"""Values of `type` that mean an action of an executor of models; any other one names an executor."""
 
 DEFAULT_ACTION = "run"
 """The action of an executor that `type` names."""
@@ -38,7 +39,8 @@ def parse_batch(text: str, check: Check | None = None) -> list[TaskSpec]:
 
     An entry has either `type` (`chat`, `generate`, `embed`, or an executor such as `script`) with the payload's fields
     beside it, or `executor`, `action` and `payload`; and any field of a spec (`priority`, `id`, `tags`, …), with
-    `scheduled_at` for `run_at`. What `check` says against a task is reported along with the rest.
+    `scheduled_at` for `run_at`. Beside `chat`, `generate` and `embed`, `executor` may name another one than `ollama`.
+    What `check` says against a task is reported along with the rest.
 
     Raises InvalidTask with every wrong entry's index and field, in the words of the file.
     """
@@ -100,12 +102,12 @@ def _expand_type(fields: dict[str, Any]) -> list[Problem]:
     """Turn `type` and the payload's fields beside it into executor, action and payload."""
     kind = fields.pop("type")
     payload = {name: fields.pop(name) for name in list(fields) if name not in _SPEC_FIELDS}
-    if "executor" in fields or "payload" in fields:
+    if "payload" in fields or ("executor" in fields and kind not in MODEL_TYPES):
         return [Problem("type", "cannot be given together with executor or payload")]
     if not isinstance(kind, str) or not kind:
         return [Problem("type", "must be chat, generate, embed, or the name of an executor")]
     if kind in MODEL_TYPES:
-        fields |= {"executor": "ollama", "action": kind}
+        fields |= {"executor": fields.get("executor", EXECUTORS[0]), "action": kind}
     else:
         fields |= {"executor": kind, "action": fields.get("action", DEFAULT_ACTION)}
     fields["payload"] = payload
