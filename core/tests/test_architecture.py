@@ -32,13 +32,13 @@ LAYERS = (
     Layer(
         "rules",
         "Pure values and rules: no trio, no files, no threads, no chance and no clock, for time is an argument.",
-        "_version errors task lifecycle retry choose cron cron.* templates events query stats executor codec batch durations limits "
-        "breaker routing models http_status",
+        "_version errors task lifecycle retry choose cron cron.* templates events query stats executor codec batch "
+        "durations limits breaker routing models http_status",
     ),
     Layer(
         "parts",
         "What keeps tasks, what runs them, and what is plugged in; each is of use without a queue.",
-        "clock ids config hookspecs plugins registry functions pacing endpoints store store.*",
+        "clock ids config config.* hookspecs plugins registry functions pacing endpoints store store.*",
     ),
     Layer(
         "engine",
@@ -87,6 +87,7 @@ LIBRARIES = (
         "the rest is synchronous",
     ),
     Library("outcome", "committer runner", "trio's way to hand on a result or an error"),
+    Library("yaml", "config.files", "an extra: one place reads what people write in YAML"),
     Library("click", "cli cli.*", "only the command line has commands"),
     Library("rich", "cli.*", "only the command line has tables for people"),
     Library("pytest", "testing testing.*", "contracts are tests that ship"),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oq import retry_after, retryable_status
@@ -89,6 +89,8 @@ class TestRetryAfter:
         assert retry_after(format_datetime(moment, usegmt=True), local) == max(0.0, (moment - now).total_seconds())
 
     @given(MOMENTS, st.integers(-49, 50), st.integers(1, 28))
+    @example(NOW, 50, 1)
+    @example(NOW, -49, 1)
     def test_a_year_of_two_digits_is_the_one_that_is_near(self, now, years, day):
         then = datetime(now.year + years, 6, day, 1, 2, 3, tzinfo=UTC)
         text = f"Sunday, {day:02}-Jun-{then.year % 100:02} 01:02:03 GMT"

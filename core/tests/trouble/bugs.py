@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from oq.store.base import Claim, Op, Reply
 from oq.store.lmdb import LmdbStore
-from oq.store.lmdb.writer import Cache, Writer
+from oq.store.lmdb.writer import Cache, Move, Writer
 from oq.task import Phase
 
 
@@ -56,26 +56,26 @@ class ClaimsInTwo(LmdbStore):
     def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
         if not any(isinstance(op, Claim) for op in ops):
             return super().apply(ops)
-        moves: list[tuple[int, Any, Any, Any]] = []
-        move = Writer.move
+        late: list[Move] = []
+        move_all = Writer.move_all
 
-        def half(writer: Writer, seq: int, head: Any, before: Any, after: Any) -> None:
-            if before.phase is Phase.READY and after.phase is None:
-                writer.delete(writer._ready, writer.ready_key(seq, head, before))
-                moves.append((seq, head, before, after))
-            else:
-                move(writer, seq, head, before, after)
+        def half(writer: Writer, moves: Iterable[Move]) -> None:
+            for move in moves:
+                if move.before.phase is Phase.READY and move.after.phase is None:
+                    writer.delete(writer._ready, writer.ready_key(move.seq, move.head, move.before))
+                    late.append(move)
+                else:
+                    move_all(writer, [move])
 
-        Writer.move = half
+        Writer.move_all = half
         try:
             replies = super().apply(ops)
         finally:
-            Writer.move = move
+            Writer.move_all = move_all
         txn = self._environment.begin_write()
         try:
             writer = Writer(self._environment, txn, self._cache)
-            for entry in moves:
-                writer.move(*entry)
+            writer.move_all(late)
             writer.flush()
             self._cache.txn_id = txn.id()
             txn.commit()

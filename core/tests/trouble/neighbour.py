@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import io
 import pickle
 import subprocess
@@ -63,7 +62,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _error_again(cls: type[OqError], args: tuple[Any, ...], fields: dict[str, Any]) -> OqError:
-    error = copyreg.__newobj__(cls, *args)
+    error = cls.__new__(cls, *args)
     vars(error).update(fields)
     return error
 

@@ -11,6 +11,7 @@ pytest.register_assert_rewrite(
     "oq.testing.audit",
     "oq.testing.driver",
     "oq.testing.executor_contract",
+    "oq.testing.side_by_side",
     "oq.testing.store_contract",
     "oq.testing.store_machine",
 )
@@ -30,6 +31,7 @@ from oq.testing.http import (  # noqa: E402
     serve_http,
 )
 from oq.testing.scripted import Scripted, ScriptedExecutor, ScriptedRun, SteeredStore  # noqa: E402
+from oq.testing.side_by_side import Neighbour, Trouble, Unforeseen  # noqa: E402
 from oq.testing.store_contract import StoreContract  # noqa: E402
 from oq.testing.store_machine import store_machine  # noqa: E402
 
@@ -42,12 +44,15 @@ __all__ = [
     "HttpHandler",
     "HttpRequest",
     "HttpServer",
+    "Neighbour",
     "Scripted",
     "ScriptedExecutor",
     "ScriptedRun",
     "SteeredStore",
     "StoreContract",
     "StoreDriver",
+    "Trouble",
+    "Unforeseen",
     "VirtualClock",
     "at",
     "audit",

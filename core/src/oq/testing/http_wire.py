@@ -56,6 +56,7 @@ class HttpRequest:
     arrived_at: float
     """The moment when it had arrived whole, by `trio.current_time()`."""
     ending: Ending = field(factory=Ending, repr=False)
+    """What the three properties below tell, as soon as it is known."""
 
     def json(self) -> Any:
         """What the body says."""

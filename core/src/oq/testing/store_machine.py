@@ -250,6 +250,14 @@ class _StoreMachine(RuleBasedStateMachine):
     def finish_somehow(self, data: st.DataObject) -> None:
         self._finish(data, data.draw(endings(self.clock)))
 
+    @precondition(lambda self: self.going)
+    @rule(data=st.data())
+    def finish_several(self, data: st.DataObject) -> None:
+        """End some runs in one batch, seldom one of them twice."""
+        runs = data.draw(st.lists(st.sampled_from(self.going), min_size=2, max_size=6))
+        now, ending = at(self.clock), endings(self.clock)
+        self._send(*(Finish(seq=seq, epoch=epoch, ending=data.draw(ending), now=now) for seq, epoch in runs))
+
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def finish_late(self, data: st.DataObject) -> None:
@@ -330,6 +338,16 @@ class _StoreMachine(RuleBasedStateMachine):
     def go_elsewhere(self, ops: int) -> None:
         """Let another process send the next few ops that any process may send."""
         self.elsewhere = ops
+
+    @precondition(lambda self: self.pair.neighbour is not None and self.going)
+    @rule(data=st.data())
+    def cancel_elsewhere(self, data: st.DataObject) -> None:
+        """Let another process cancel a task that runs here."""
+        self._send()
+        names = [record.head.id for record in listed(self.pair.reference) if record.state.status is Status.RUNNING]
+        if names:
+            cancel = Cancel(task_id=data.draw(st.sampled_from(names)), now=at(self.clock))
+            self.pair.send_from_elsewhere([cancel])
 
     @precondition(lambda self: self.ready)
     @rule(unlikely=sometimes)

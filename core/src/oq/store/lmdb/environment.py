@@ -106,12 +106,17 @@ class Environment:
         return StoreUnavailable(self.location, str(error))
 
     def grow(self, limit: int) -> bool:
-        """Double the map, up to `limit` bytes; False when it is there already. No transaction may be open here."""
+        """Double the map, up to `limit` bytes; False when it is there already. Raises StoreUnavailable.
+
+        No transaction may be open here.
+        """
         with self._map_lock:
             if self._map_size >= limit:
                 return False
-            self._map_size = min(self._map_size * 2, limit)
-            self._there.set_mapsize(self._map_size)
+            try:
+                self._resize(self._there, min(self._map_size * 2, limit))
+            except lmdb.Error as error:
+                raise self.refusal(error) from error
             return True
 
     def size(self) -> int:
@@ -153,8 +158,18 @@ class Environment:
             except lmdb.MapResizedError:  # another process let the map grow
                 with self._map_lock:
                     if self._map_size == size:  # else another thread has seen to it, and may be writing by now
-                        env.set_mapsize(0)
-                        self._map_size = env.info()["map_size"]
+                        self._resize(env, 0)
+
+    def _resize(self, env: lmdb.Environment, size: int) -> None:
+        """Give the map this size; 0 for what another process gave it. Raises lmdb.Error."""
+        try:
+            env.set_mapsize(size)
+        except lmdb.Error:
+            if self._env is env and _is_closed(env):  # no address space was left, say; it has to be opened again
+                self._env = None
+                env.close()
+            raise
+        self._map_size = size or env.info()["map_size"]
 
     def _reopen(self) -> None:
         """Open the environment anew, unless another thread just did; raises StoreUnavailable."""
@@ -248,6 +263,15 @@ class Environment:
 
 def _table(env: lmdb.Environment, name: bytes, txn: Txn, *, create: bool) -> Table:
     return env.open_db(name, txn=cast("lmdb.Transaction[bytes]", txn), create=create)
+
+
+def _is_closed(env: lmdb.Environment) -> bool:
+    """Whether py-lmdb has closed the environment, as it does when the map cannot be made anew."""
+    try:
+        env.info()
+    except lmdb.Error:
+        return True
+    return False
 
 
 def _size_of(file: Path) -> int:
