@@ -264,6 +264,18 @@ class TestSeveral:
         tasks = admit_all([spec(id=name) for name in "cab"], registry, lambda _: "made", LARGEST, NOON)
         assert [task.head.id for task in tasks] == ["c", "a", "b"]
 
+    def test_what_one_says_is_not_taken_for_what_the_next_one_says(self):
+        policy = RetryPolicy(max_attempts=7)
+        specs = [
+            spec(id="a", retry=policy, timeout=5),
+            spec(id="b"),
+            spec(id="c", retry=policy),
+            spec(id="d", timeout=5),
+        ]
+        heads = [task.head for task in admit_all(specs, registry, lambda _: "made", LARGEST, NOON)]
+        assert [head.retry for head in heads] == [policy, None, policy, None]
+        assert [head.timeout for head in heads] == [5, None, None, 5]
+
     def test_every_wrong_one_is_told_with_its_index(self):
         with pytest.raises(InvalidTask) as caught:
             admit_all(

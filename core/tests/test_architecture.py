@@ -82,8 +82,8 @@ LIBRARIES = (
     Library("lmdb", "store.lmdb.*", "a store's database is its own business"),
     Library(
         "trio",
-        "registry pacing endpoints committer scheduler runner failures hub streams rate bulk queue handle opening cli.* "
-        "testing.*",
+        "registry pacing endpoints committer scheduler runner failures hub streams rate bulk queue handle opening "
+        "cli.* testing.*",
         "the rest is synchronous",
     ),
     Library("outcome", "committer runner", "trio's way to hand on a result or an error"),

@@ -222,25 +222,50 @@ class TestTimeout:
 
 
 class TestFilter:
-    HEAD = a_head(queue="mail", executor="http", action="get", tags=("x", "y"), group="g")
-    STATE = a_state(priority=Priority.HIGH)
+    HEAD = a_head(
+        queue="mail",
+        executor="http",
+        action="get",
+        lane="slow",
+        model="qwen3",
+        tags=("x", "y"),
+        group="g",
+        summary="A Letter",
+    )
+    STATE = a_state(priority=Priority.HIGH, failure=Failure(type="Broken", message="it broke"))
     FITTING = {  # noqa: RUF012
         "status": Status.PENDING,
+        "phase": Phase.READY,
         "queue": "mail",
         "executor": "http",
         "action": "get",
+        "lane": "slow",
+        "model": "qwen3",
         "tag": "y",
         "priority": Priority.HIGH,
         "group": "g",
+        "failure_type": "Broken",
+        "since": NOON,
+        "until": LATER,
+        "id_prefix": "t",
+        "text": "lETTER",
     }
     OTHER = {  # noqa: RUF012
         "status": Status.FAILED,
+        "phase": Phase.BLOCKED,
         "queue": "default",
         "executor": "test",
         "action": "run",
+        "lane": "quick",
+        "model": "qwen",
         "tag": "z",
         "priority": Priority.LOW,
         "group": "h",
+        "failure_type": "broken",
+        "since": LATER,
+        "until": NOON,
+        "id_prefix": "1",
+        "text": "parcel",
     }
 
     def test_every_field_of_the_filter_is_tried_here(self):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from oq.store.base import Claim, Op, Reply
 from oq.store.lmdb import LmdbStore, environment
-from oq.store.lmdb.writer import Writer
+from oq.store.lmdb.writer import Move, Writer
 from oq.task import Phase
 
 
@@ -34,23 +34,23 @@ class _SplitClaim(LmdbStore):
         if not claims:
             return super().apply(ops)
         replies = super().apply([op for op in ops if not isinstance(op, Claim)]) if len(ops) > 1 else []
-        late: list[tuple[int, Any, Any, Any]] = []
-        move = Writer.move
+        late: list[Move] = []
+        move_all = Writer.move_all
 
-        def early(self: Writer, seq: int, head: Any, before: Any, after: Any) -> None:
-            if before.phase is Phase.READY:
-                self.delete(self._ready, self.ready_key(seq, head, before))
-                late.append((seq, head, before, after))
+        def early(self: Writer, moves: Iterable[Move]) -> None:
+            for move in moves:
+                if move.before.phase is Phase.READY:
+                    self.delete(self._ready, self.ready_key(move.seq, move.head, move.before))
+                    late.append(move)
 
-        Writer.move = early
+        Writer.move_all = early
         try:
             claimed = super().apply(claims)
         finally:
-            Writer.move = move
+            Writer.move_all = move_all
         txn = self._environment.begin_write()
         writer = Writer(self._environment, txn, self._cache)
-        for entry in late:
-            writer.move(*entry)
+        writer.move_all(late)
         writer.flush()
         self._cache.txn_id = txn.id()
         txn.commit()

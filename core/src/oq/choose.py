@@ -66,9 +66,9 @@ def choose(
     all that could start, nothing ranked below it is taken, or it would wait for ever.
     """
     left = dict(free)
-    lanes = [(heads(offer), offer) for offer in offers]
+    lanes = [(heads(offer), offer, {pool: offer.needs.count(pool) for pool in offer.needs}) for offer in offers]
     heap: list[tuple[Ready, int]] = []
-    for index, (iterator, _) in enumerate(lanes):
+    for index, (iterator, _, _) in enumerate(lanes):
         if (first := next(iterator, None)) is not None:
             heap.append((first, index))
     heapq.heapify(heap)
@@ -76,8 +76,8 @@ def choose(
     starved = False
     while heap and len(chosen) < limit:
         ready, index = heap[0]
-        iterator, offer = lanes[index]
-        units = _units(offer, left)
+        iterator, offer, needs = lanes[index]
+        units = _units(offer, needs, left)
         if units is None:
             starved = True
             heapq.heappop(heap)
@@ -99,17 +99,17 @@ def choose(
     return Chosen(chosen, more=starved or bool(heap))
 
 
-def _units(offer: Offer, left: Mapping[str, int]) -> tuple[str, ...] | None:
-    """The pools to take a unit from, or None when one of them has none left."""
-    for pool in offer.needs:  # in which one may stand more than once
-        if left.get(pool, 0) < offer.needs.count(pool):
+def _units(offer: Offer, needs: Mapping[str, int], left: Mapping[str, int]) -> tuple[str, ...] | None:
+    """The pools to take a unit from, or None when one of them has none left; `needs` says how many of each."""
+    for pool, number in needs.items():
+        if left.get(pool, 0) < number:
             return None
     if not offer.choices:
         return offer.needs
 
     def spare(pool: str) -> int:
         """What is left once the needs are met."""
-        return left.get(pool, 0) - offer.needs.count(pool)
+        return left.get(pool, 0) - needs.get(pool, 0)
 
     for group in offer.choices:
         best = max(group, key=spare, default=None)

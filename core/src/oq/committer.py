@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 import outcome
 import trio
-from attrs import frozen
+from msgspec import Struct
 
 from oq.errors import QueueClosed, StoreUnavailable
 from oq.store.base import AddMany, AppendChunks, Finish, Op, Refused, Renew, Reply, Store
@@ -54,8 +54,10 @@ Heard = Callable[[Reply], None]
 """Is told each reply, refusals excepted, before whoever sent the op gets it."""
 
 
-@frozen
-class _Item:
+_URGENT = (Finish, Renew, AppendChunks)
+
+
+class _Item(Struct, frozen=True):
     """An op and where its reply goes."""
 
     op: Op[Reply]
@@ -112,7 +114,7 @@ class Committer:
         if self._dead:
             done(Refused(error=QueueClosed()))
             return
-        (self._urgent if isinstance(op, Finish | Renew | AppendChunks) else self._others).append(_Item(op, done))
+        (self._urgent if isinstance(op, _URGENT) else self._others).append(_Item(op, done))
         self.poke()
 
     def poke(self) -> None:
@@ -172,6 +174,7 @@ class Committer:
     def _take(self) -> int:
         """Fill the next batch: ends of runs first, then the rest, then the claim for which they freed units.
 
+        No claim goes along while ends are left for the next batch, or claims would outrun them and results come late.
         While the disk refuses, ends of runs go alone, since they may find room where all together do not. Gives the
         number of ops, tasks for submits.
         """
@@ -184,7 +187,7 @@ class Committer:
                 self._batch.append(item)
             if self._batch and self.failing:
                 return weight
-        extra = self._before_flush()
+        extra = None if self._urgent else self._before_flush()
         if extra is not None:
             self._batch.append(_Item(*extra))
         return weight

@@ -29,7 +29,7 @@ class EventKind(StrEnum):
     """Its result and output are gone, because their time had passed."""
 
 
-class Event(Struct, frozen=True, gc=False, kw_only=True):
+class Event(Struct, frozen=True, gc=False):
     """One thing that happened to one task; a msgspec struct because every transition makes one."""
 
     kind: EventKind
@@ -58,21 +58,21 @@ class Event(Struct, frozen=True, gc=False, kw_only=True):
 
 def event_of(kind: EventKind, at: datetime, seq: int, head: TaskHead, state: TaskState) -> Event:
     """The event that says how `head` stands after the transition that made `state`."""
-    return Event(
-        kind=kind,
-        at=at,
-        task_id=head.id,
-        seq=seq,
-        executor=head.executor,
-        action=head.action,
-        queue=head.queue,
-        lane=head.lane,
-        priority=state.priority,
-        status=state.status,
-        phase=state.phase,
-        epoch=state.epoch,
-        attempt=state.attempt,
-        due_at=state.due_at,
-        wakes_at=state.wakes_at,
-        failure=state.failure,
+    return Event(  # by position, since sixteen names take six times as long
+        kind,
+        at,
+        head.id,
+        seq,
+        head.executor,
+        head.action,
+        head.queue,
+        head.lane,
+        state.priority,
+        state.status,
+        state.phase,
+        state.epoch,
+        state.attempt,
+        state.due_at,
+        state.wakes_at,
+        state.failure,
     )

@@ -68,6 +68,8 @@ class TaskFunction(Generic[P, R]):
 
     async def run(self, payload: Any) -> R:
         """Call the function with a payload's arguments."""
+        if self._is_plain:
+            return await self._function(*[getattr(payload, name) for name in self._names])  # type: ignore[call-arg]
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for parameter in self._signature.parameters.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -95,16 +95,17 @@ class Subscription:
         self._events.clear()
         return events
 
-    def offer(self, event: Event) -> None:
-        """Take an event if it is wanted and there is room."""
-        if self._filter is not EVERYTHING and not self._filter.matches(event):
-            return
-        if len(self._events) >= self._capacity:
-            self.missed += 1
-            return
-        self._events.append(event)
+    def offer(self, events: Sequence[Event]) -> None:
+        """Take those of the events that are wanted and for which there is room."""
+        if self._filter is not EVERYTHING:
+            events = [event for event in events if self._filter.matches(event)]
+        room = self._capacity - len(self._events)
+        if len(events) > room:
+            self.missed += len(events) - room
+            events = events[:room]
+        self._events.extend(events)
         if self._lot:
-            self._lot.unpark()
+            self._lot.unpark(count=len(events))
 
     def close(self) -> None:
         """End the iteration once the events at hand have been taken."""
@@ -120,16 +121,17 @@ class Hub:
         self._subscriptions: list[Subscription] = []
         self._on_final: dict[str, list[Callable[[], None]]] = {}
 
-    def publish(self, events: Iterable[Event]) -> None:
+    def publish(self, events: Sequence[Event]) -> None:
         """Tell everybody; never waits."""
-        watches, on_final, subscriptions = self._watches, self._on_final, self._subscriptions
-        for event in events:
-            if watches and (watch := watches.get(event.task_id)) is not None:
-                watch.touch()
-            if on_final and event.final:
-                self.became_final(event.task_id)
-            for subscription in subscriptions:
-                subscription.offer(event)
+        watches, on_final = self._watches, self._on_final
+        if watches or on_final:
+            for event in events:
+                if (watch := watches.get(event.task_id)) is not None:
+                    watch.touch()
+                if on_final and event.final:
+                    self.became_final(event.task_id)
+        for subscription in self._subscriptions:
+            subscription.offer(events)
 
     def touch(self, task_id: str) -> None:
         """Something about the task changed that is no event: output, or a note from another process."""

@@ -377,8 +377,8 @@ class Queue:
         if not tasks:
             await trio.lowlevel.checkpoint()
             return []
-        for task in tasks:
-            self._scheduler.note_lane((task.head.queue, task.head.executor, task.head.lane))
+        for lane in {(task.head.queue, task.head.executor, task.head.lane) for task in tasks}:
+            self._scheduler.note_lane(lane)
         self._scheduler.look()  # so that the claim goes along in the same commit
         try:
             added = await self._committer.apply(AddMany(tasks=tasks, now=now, room=self._room))

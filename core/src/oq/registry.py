@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import trio
 from attrs import define, field, frozen
+from msgspec import Struct
 
 from oq.clock import Clock, wall_clock
 from oq.codec import PayloadCodec, make_converter
@@ -33,8 +34,7 @@ class ExecutorInfo:
     """Name -> summary."""
 
 
-@frozen(kw_only=True)
-class CheckedPayload:
+class CheckedPayload(Struct, frozen=True, kw_only=True):
     """A payload that its executor takes."""
 
     value: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -159,7 +160,8 @@ class Runner:
 
     def start(self, run: Run) -> None:
         """Start a claimed task, in a slot that is idle or in a new one."""
-        deadline = trio.current_time() + effective_timeout(run.head.timeout, self._defaults.timeout)
+        timeout = effective_timeout(run.head.timeout, self._defaults.timeout)
+        deadline = math.inf if timeout == math.inf else trio.current_time() + timeout
         active = Active(
             run=run,
             streams=self._streams,

@@ -208,9 +208,12 @@ class Scheduler:
 
     def heard(self, reply: Reply) -> None:
         """Take note of what became ready, of new timers, and of followers left to tell."""
+        # a claim in flight is in the same batch, behind what made a task ready
+        looks = self._by_backlog or not self._claim_in_flight
+        may_start = False
         for event in reply.events:
-            if event.phase is Phase.READY and (self._by_backlog or not self._claim_in_flight):
-                self.look()  # a claim in flight is in the same batch, behind what made this task ready
+            if looks and event.phase is Phase.READY:
+                may_start = True
             if event.wakes_at is not None and (self._next_at is None or event.wakes_at < self._next_at):
                 self._next_at = event.wakes_at
                 self._timer.set()
@@ -218,6 +221,8 @@ class Scheduler:
                 self._runner.end_over(event.seq, event.epoch)
                 if self._more:
                     self.look()  # it may have held others back, while it waited to run alone
+        if may_start:
+            self.look()
         if reply.unsettled:
             self._advance_wanted = True
             self._timer.set()

@@ -8,12 +8,12 @@ checksum over its key and body; LMDB has none of its own. Index entries carry no
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from struct import Struct as Packing
 from typing import Any, Final, Generic, TypeVar
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct
@@ -95,13 +95,14 @@ _VERSION: Final = 1
 _HEADER = Packing(">BI")
 """Version and checksum."""
 _BODY: Final = _HEADER.size
+_header = _HEADER.pack
 
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 
 
 def seal(key: bytes, body: bytes) -> bytes:
     """A record: version, checksum, body."""
-    return _HEADER.pack(_VERSION, zlib.crc32(body, zlib.crc32(key))) + body
+    return _header(_VERSION, crc32(body, crc32(key))) + body
 
 
 def unseal(table: str, key: bytes, record: bytes) -> bytes:
@@ -113,7 +114,7 @@ def unseal(table: str, key: bytes, record: bytes) -> bytes:
         raise DamagedRecord(table, name_of(key), "it is too short") from None
     if version != _VERSION:
         raise DamagedRecord(table, name_of(key), f"it is of version {version}, not {_VERSION}")
-    if checksum != zlib.crc32(body, zlib.crc32(key)):
+    if checksum != crc32(body, crc32(key)):
         raise DamagedRecord(table, name_of(key), "its checksum is wrong")
     return body
 
@@ -139,13 +140,16 @@ class Sealed(Generic[T]):
         self._decode: Callable[[bytes], T] = msgspec.msgpack.Decoder(cls).decode
 
     def dump(self, key: bytes, value: T) -> bytes:
-        body = _encode(value)
-        return _HEADER.pack(_VERSION, zlib.crc32(body, zlib.crc32(key))) + body
+        return seal(key, encode(value))
 
     def load(self, key: bytes, record: bytes) -> T:
         """The value of a record; raises DamagedRecord."""
+        return self.decode(key, unseal(self.table, key, record))
+
+    def decode(self, key: bytes, body: bytes) -> T:
+        """The value of an unsealed record; raises DamagedRecord."""
         try:
-            return self._decode(unseal(self.table, key, record))
+            return self._decode(body)
         except msgspec.DecodeError as error:
             raise DamagedRecord(self.table, name_of(key), str(error)) from None
 
@@ -222,10 +226,21 @@ class CountRow:
         return seal(key, _ROW.pack(*self.cells))
 
     def add(self, state: TaskState, number: int, size: int) -> None:
-        """Count `number` more tasks that stand like this and have payloads of `size` bytes."""
+        """Count `number` more tasks that stand like this, with payloads of `size` bytes in all; negative for fewer."""
         self.cells[_CELLS[state.status, state.phase, state.priority]] += number
         if state.status is Status.PENDING:
-            self.cells[-1] += number * size
+            self.cells[-1] += size
+
+    def move(self, before: TaskState, after: TaskState, size: int) -> None:
+        """Count a task with a payload of `size` bytes as standing otherwise than before."""
+        cells = self.cells
+        cells[_CELLS[before.status, before.phase, before.priority]] -= 1
+        cells[_CELLS[after.status, after.phase, after.priority]] += 1
+        if before.status is not after.status:
+            if before.status is Status.PENDING:
+                cells[-1] -= size
+            elif after.status is Status.PENDING:
+                cells[-1] += size
 
     @property
     def pending(self) -> int:

@@ -1,4 +1,4 @@
-"""Mends the small tables that every write needs, so that damage in them costs no more than what it hit.
+"""Mends what damage has hit, so that it costs no more than that: small tables that every write needs, and entries.
 
 What can be derived from other records is derived anew; what cannot is set aside, as found.
 """
@@ -10,22 +10,31 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from oq.errors import DamagedRecord
+from oq.store import transitions
 from oq.store.base import QUEUES
+from oq.store.lmdb import layout
 from oq.store.lmdb.layout import (
+    ALONE,
     HEADS,
     LANE_NUMBER,
     LANES,
     LARGEST_SEQ,
+    PAIR,
     READY_KEY,
     SEQ,
     STATES,
+    STATUS_CODE,
+    STATUS_KEY,
     VALUES,
     CountRow,
+    timer_key,
 )
+from oq.task import Phase, Status, TaskState
 
 if TYPE_CHECKING:
     from oq.store.base import Value
     from oq.store.lmdb.writer import Lane, Writer
+    from oq.task import TaskHead
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +100,42 @@ def least_next_lane(writer: Writer, lanes: dict[Lane, int]) -> int:
     with writer.txn.cursor(db=writer.table(b"ready")) as cursor:
         last = READY_KEY.unpack(cursor.key())[0] if cursor.last() else 0
     return max(last, *lanes.values(), 0) + 1
+
+
+def set_aside(writer: Writer, ready_key: bytes, queue: str, error: DamagedRecord) -> None:
+    """Take a ready task with a damaged record out of the order, so that it is not met again."""
+    _, rank, seq = READY_KEY.unpack(ready_key)
+    log.error("task #%d is set aside: %s", seq, error)
+    key = SEQ.pack(seq)
+    writer.delete_met(b"ready", ready_key)
+    payload = writer.txn.get(key, db=writer.table(b"payloads"))
+    size = 0 if payload is None else layout.body_size(payload)
+    for table in (b"heads", b"states", b"payloads"):
+        record = writer.txn.get(key, db=writer.table(table))
+        if record is not None:
+            writer.put(writer.table(b"damaged"), table + b"\0" + key, record)
+    writer.delete(writer.table(b"status"), STATUS_KEY.pack(STATUS_CODE[Status.PENDING], seq))
+    ready = TaskState(status=Status.PENDING, phase=Phase.READY, priority=255 - rank)
+    writer.count_row(queue).add(ready, -1, -size)
+
+
+def mend_ready(writer: Writer, ready_key: bytes, head: TaskHead, state: TaskState) -> None:
+    """Put right an entry that does not stand for how its task is."""
+    seq = READY_KEY.unpack(ready_key)[2]
+    log.error("task #%d has a wrong place among the ready ones; it is %s", seq, state.phase or state.status)
+    writer.delete_met(b"ready", ready_key)
+    if state.phase is Phase.READY:
+        alone = ALONE if transitions.runs_alone(state) else b""
+        writer.put(writer.table(b"ready"), writer.ready_key(seq, head, state), alone)
+
+
+def mend_timer(writer: Writer, key: bytes, state: TaskState) -> None:
+    """Put right a timer that is not of the moment that its task says."""
+    seq = PAIR.unpack(key)[1]
+    log.error("task #%d has a timer of a wrong moment; it is to be woken at %s", seq, state.wakes_at)
+    writer.drop_timer(key)
+    if state.wakes_at is not None:
+        writer.put(writer.table(b"timers"), timer_key(state.wakes_at, seq), b"")
 
 
 def _lanes_of_ready(writer: Writer, prefix: bytes) -> Iterator[Lane]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -52,6 +54,7 @@ from oq.store.base import (
     TookOver,
     Value,
 )
+from oq.store.lmdb import mending
 from oq.store.lmdb.environment import RESERVE
 from oq.store.lmdb.following import parents_of, settle, tell, tell_followers
 from oq.store.lmdb.layout import (
@@ -69,10 +72,21 @@ from oq.store.lmdb.layout import (
     moment_of,
     text_key,
 )
-from oq.store.lmdb.writer import Writer
+from oq.store.lmdb.writer import Lane, Move, Writer
 from oq.task import Outcome, Phase, Status, TaskHead, TaskState
 
 log = logging.getLogger(__name__)
+
+
+def apply_ops(writer: Writer, ops: Sequence[Op[Reply]]) -> list[Reply]:
+    """Apply the ops in order within the transaction; ends of runs that follow one another are written together."""
+    replies: list[Reply] = []
+    for kind, group in groupby(ops, type):
+        if kind is Finish and not writer.cache.follower_edges:
+            replies += _finish_all(writer, cast("list[Finish]", list(group)))
+        else:
+            replies += [apply_op(writer, op) for op in group]
+    return replies
 
 
 def apply_op(writer: Writer, op: Op[Reply]) -> Reply:
@@ -204,7 +218,7 @@ def _claim(writer: Writer, op: Claim) -> Claimed:
         return writer.ready_in((offer.queue, offer.executor, offer.lane), offer.lowest, offer.highest)
 
     chosen = choose(offers, heads, op.free, op.limit, idle=op.idle)
-    runs = [run for choice in chosen.choices if (run := _start(writer, choice, op)) is not None]
+    runs = _start_all(writer, chosen.choices, op)
     if runs:
         units = tuple(Unit(run.seq, run.state.epoch, run.units) for run in runs)
         writer.put(writer.table(b"claims"), worker_key, CLAIMS.dump(worker_key, LastClaim(op.token, units)))
@@ -213,26 +227,38 @@ def _claim(writer: Writer, op: Claim) -> Claimed:
         more=chosen.more,
         set_aside=len(chosen.choices) - len(runs),
         lanes_version=writer.cache.lanes_version,
-        events=tuple(event_of(EventKind.STARTED, op.now, run.seq, run.head, run.state) for run in runs),
+        events=tuple([event_of(EventKind.STARTED, op.now, run.seq, run.head, run.state) for run in runs]),
     )
 
 
-def _start(writer: Writer, choice: Choice, op: Claim) -> Run | None:
-    """Claim the chosen task; None when its records are damaged, and it is set aside, or its entry, which is mended."""
-    (minus_priority, seq, _), offer = choice.ready, choice.offer
-    lane = (offer.queue, offer.executor, offer.lane)
-    ready_key = READY_KEY.pack(writer.cache.lanes[lane], 255 + minus_priority, seq)
-    try:
-        head, before, payload = writer.head(seq), writer.state(seq), writer.payload(seq)
-    except DamagedRecord as error:
-        writer.set_aside(ready_key, offer.queue, error)
-        return None
-    if before.phase is not Phase.READY or ready_key != writer.ready_key(seq, head, before):
-        writer.mend_ready(ready_key, head, before)
-        return None
-    state = transitions.claimed(head.id, before, op.worker, op.lease_until, op.now)
-    writer.move(seq, head, before, state)
-    return Run(seq=seq, head=head, state=state, payload=payload, units=choice.units)
+def _start_all(writer: Writer, choices: Sequence[Choice], op: Claim) -> list[Run]:
+    """Claim the chosen tasks but for those with damaged records, which are set aside, or entries, which are mended."""
+    runs: list[Run] = []
+    moves: list[Move] = []
+    alike: TaskState | None = None
+    found = list(writer.read_all(choice.ready.seq for choice in choices))
+    for choice, records in zip(choices, found, strict=True):
+        (minus_priority, seq, _), offer = choice.ready, choice.offer
+        lane = (offer.queue, offer.executor, offer.lane)
+        if isinstance(records, DamagedRecord):
+            mending.set_aside(writer, _ready_key(writer, lane, choice.ready), offer.queue, records)
+            continue
+        head, before, payload = records
+        place = (before.phase, -before.priority, (head.queue, head.executor, head.lane))
+        if place != (Phase.READY, minus_priority, lane):
+            mending.mend_ready(writer, _ready_key(writer, lane, choice.ready), head, before)
+            continue
+        if before is not alike:
+            alike, after = before, transitions.claimed(head.id, before, op.worker, op.lease_until, op.now)
+        moves.append(Move(seq, head, before, after))
+        runs.append(Run(seq=seq, head=head, state=after, payload=payload, units=choice.units))
+    writer.move_all(moves)
+    return runs
+
+
+def _ready_key(writer: Writer, lane: Lane, ready: Ready) -> bytes:
+    """The key of an entry that a claim met."""
+    return READY_KEY.pack(writer.cache.lanes[lane], 255 + ready.minus_priority, ready.seq)
 
 
 def _runs_again(writer: Writer, last: LastClaim) -> tuple[Run, ...]:
@@ -245,27 +271,52 @@ def _runs_again(writer: Writer, last: LastClaim) -> tuple[Run, ...]:
     return tuple(runs)
 
 
+def _finish_all(writer: Writer, ops: Sequence[Finish]) -> list[Reply]:
+    """End runs, one op after the other, and write what that changes table by table."""
+    replies: list[Reply] = []
+    moves: dict[int, Move] = {}
+    results: list[tuple[int, bytes]] = []
+    for op in ops:
+        try:
+            move = moves[op.seq] = _ended(writer, op, moves)
+        except LeaseLost as error:
+            _stopped(writer, op.seq, op.epoch)
+            replies.append(Refused(error=error))
+        except OqError as error:
+            replies.append(Refused(error=error))
+        else:
+            if (result := transitions.result_of(op.ending)) is not None:
+                results.append((op.seq, result))
+            kind = transitions.event_kind_of(op.ending)
+            replies.append(Finished(events=(event_of(kind, op.now, op.seq, move.head, move.after),)))
+    writer.keep_results(results)
+    writer.move_all(moves.values())
+    return replies
+
+
 def _finish(writer: Writer, op: Finish) -> Reply:
-    try:
-        head, before = writer.running(op.seq, op.epoch)
-    except LeaseLost as error:
-        _stopped(writer, op.seq, op.epoch)
-        return Refused(error=error)
+    (reply,) = _finish_all(writer, [op])
+    if isinstance(reply, Refused) or not writer.cache.follower_edges:
+        return reply
+    told, unsettled = tell_followers(writer, op.now)
+    return Finished(events=(*reply.events, *told), unsettled=unsettled)
+
+
+def _ended(writer: Writer, op: Finish, others: Container[int]) -> Move:
+    """What the op makes of its task; keeps the last of its output, and the record of a run that did not succeed.
+
+    `others` are the tasks that ops before this one have ended, though that is not written yet.
+    """
+    if op.seq in others:
+        raise LeaseLost(op.seq, op.epoch)
+    head, before = writer.running(op.seq, op.epoch)
     after = transitions.ended(head, before, op.ending, op.executed_on, op.now)
     if op.block is not None:
         writer.keep_block(op.seq, op.epoch, op.block)
-    result = transitions.result_of(op.ending)
-    if result is not None:
-        writer.keep_result(op.seq, result)
     outcome = transitions.outcome_of(op.ending)
     if outcome is not Outcome.COMPLETED:
         writer.keep_attempt(op.seq, before, after, outcome, op.now)
-    writer.move(op.seq, head, before, after)
-    event = event_of(transitions.event_kind_of(op.ending), op.now, op.seq, head, after)
-    if not writer.cache.follower_edges:
-        return Finished(events=(event,))
-    told, unsettled = tell_followers(writer, op.now)
-    return Finished(events=(event, *told), unsettled=unsettled)
+    return Move(op.seq, head, before, after)
 
 
 def _stopped(writer: Writer, seq: int, epoch: int) -> None:
@@ -355,7 +406,7 @@ def _wake_due(writer: Writer, now: datetime, limit: int) -> list[Event]:
             writer.drop_timer(key)
             continue
         if before.wakes_at != moment_of(key):
-            writer.mend_timer(key, before)
+            mending.mend_timer(writer, key, before)
         else:
             events += _wake(writer, seq, head, before, now)
     return events

@@ -14,7 +14,7 @@ from oq.store.base import AddMany, AppendChunks, Block, FullRecord, Op, Record, 
 from oq.store.lmdb import check, reader
 from oq.store.lmdb.doorbell import Doorbell
 from oq.store.lmdb.environment import BAD_KEY, RESERVE, Durability, Environment
-from oq.store.lmdb.ops import apply_op
+from oq.store.lmdb.ops import apply_op, apply_ops
 from oq.store.lmdb.runlock import RunLock
 from oq.store.lmdb.writer import Cache, Lane, Writer
 
@@ -99,7 +99,10 @@ class LmdbStore:
         committed = False
         try:
             writer = Writer(self._environment, txn, self._cache)
-            replies = [full if full is not None and isinstance(op, _NEEDS_ROOM) else apply_op(writer, op) for op in ops]
+            if full is None:
+                replies = apply_ops(writer, ops)
+            else:
+                replies = [full if isinstance(op, _NEEDS_ROOM) else apply_op(writer, op) for op in ops]
             if writer.wrote:
                 writer.flush()
                 txn_id = txn.id()

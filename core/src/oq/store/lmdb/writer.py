@@ -7,13 +7,15 @@ the state after, so no op can forget one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import takewhile
+from itertools import groupby, takewhile
+from operator import attrgetter, itemgetter
 from typing import cast
 
 import lmdb
 from attrs import define, field
+from msgspec import Struct
 
 from oq.choose import Ready
 from oq.codec import decode_as
@@ -44,6 +46,7 @@ from oq.store.lmdb.layout import (
     KeptBlock,
     Sealed,
     T,
+    seal,
     text_key,
     timer_key,
 )
@@ -74,6 +77,15 @@ class Cache:
     """Whether any task waits for another."""
     running: dict[int, tuple[TaskHead, TaskState]] = field(factory=dict)
     """The running tasks that this process claimed, so that their ends need not read them."""
+
+
+class Move(Struct, frozen=True, gc=False):
+    """A task on its way from one state to another."""
+
+    seq: int
+    head: TaskHead
+    before: TaskState
+    after: TaskState
 
 
 class Writer:
@@ -112,6 +124,16 @@ class Writer:
         self.wrote += 1
         self.txn.put(key, value, db=table)
 
+    def put_all(self, table: Table, items: Sequence[tuple[bytes, bytes]], *, append: bool = False) -> None:
+        """Put the items; `append` says that their keys come after all others, which must be so."""
+        if not items:
+            return
+        self.wrote += len(items)
+        with self.txn.cursor(db=table) as cursor:
+            _, added = cursor.putmulti(items, append=append)
+        if append and added != len(items):
+            raise lmdb.Error("sequence numbers are not in order")  # no refusal, since part of it is written
+
     def delete(self, table: Table, key: bytes) -> bool:
         """Whether there was something to delete.
 
@@ -120,6 +142,20 @@ class Writer:
         found = self.txn.delete(key, db=table)
         self.wrote += found
         return found
+
+    def delete_met(self, table: bytes, key: bytes) -> None:
+        """Delete an entry that a scan came by, be it in a wrong place because of a damaged neighbour.
+
+        Otherwise it would be met for ever.
+        """
+        if self.delete(self.environment.tables[table], key):
+            return
+        with self.txn.cursor(db=self.environment.tables[table]) as cursor:
+            there = cursor.set_range(b"")
+            while there and cursor.key() != key:
+                there = cursor.next()
+            if there:
+                self.wrote += cursor.delete()
 
     def table(self, name: bytes) -> Table:
         return self.environment.tables[name]
@@ -185,74 +221,106 @@ class Writer:
         key = SEQ.pack(seq)
         return layout.unseal("payloads", key, self._there("payloads", key, self.txn.get(key, db=self._payloads)))
 
+    def read_all(self, seqs: Iterable[int]) -> Iterator[tuple[TaskHead, TaskState, bytes] | DamagedRecord]:
+        """Head, state and payload of each of these tasks, or what is wrong with them; nothing may be written meanwhile.
+
+        Tasks that stand alike get the very same state, which most of the ready ones do.
+        """
+        with (
+            self.txn.cursor(db=self._heads) as heads,
+            self.txn.cursor(db=self._states) as states,
+            self.txn.cursor(db=self._payloads) as payloads,
+        ):
+            known_body, state = None, None
+            for seq in seqs:
+                key = SEQ.pack(seq)
+                try:
+                    head = HEADS.load(key, self._there("heads", key, heads.get(key)))
+                    body = layout.unseal("states", key, self._there("states", key, states.get(key)))
+                    if body != known_body or state is None:
+                        known_body, state = body, STATES.decode(key, body)
+                    yield head, state, layout.unseal("payloads", key, self._there("payloads", key, payloads.get(key)))
+                except DamagedRecord as error:
+                    yield error
+
     def add(self, tasks: Iterable[tuple[NewTask, int, TaskState]]) -> None:
         """Keep new tasks, table by table, each in its initial state."""
         heads, payloads, states, ids, status, ready, timers, unique = ([] for _ in range(8))
-        for new, seq, state in tasks:
-            key = SEQ.pack(seq)
-            head = new.head
-            heads.append((key, HEADS.dump(key, head)))
-            payloads.append((key, layout.seal(key, new.payload)))
-            states.append((key, STATES.dump(key, state)))
-            ids.append((text_key(head.id), key))
-            status.append((STATUS_KEY.pack(STATUS_CODE[state.status], seq), b""))
-            ready_key = self.ready_key(seq, head, state)  # makes the lane, to be offered before the task is ready
-            if state.phase is Phase.READY:
-                ready.append((ready_key, b""))
-            if state.wakes_at is not None:
-                timers.append((timer_key(state.wakes_at, seq), b""))
-            if head.unique_key is not None and not state.status.final:
-                unique.append((text_key(head.unique_key), key))
-            self._count_row(head.queue).add(state, 1, head.size)
-        for table, items, append in (
-            (self._heads, heads, True),
-            (self._payloads, payloads, True),
-            (self._states, states, True),
-            (self._ids, ids, False),
-            (self._status, status, False),
-            (self._ready, ready, False),
-            (self._timers, timers, False),
-            (self._unique, unique, False),
-        ):
-            if items:
-                self.wrote += len(items)
-                with self.txn.cursor(db=table) as cursor:
-                    _, added = cursor.putmulti(items, append=append)
-                if append and added != len(items):
-                    raise lmdb.Error("sequence numbers are not in order")  # no refusal, since part of it is written
+        for state, group in groupby(tasks, key=itemgetter(2)):  # the tasks of one op mostly stand alike
+            alike = list(group)
+            body, code, wakes_at = layout.encode(state), STATUS_CODE[state.status], state.wakes_at
+            is_ready, is_final = state.phase is Phase.READY, state.status.final
+            for new, seq, _ in alike:
+                key = SEQ.pack(seq)
+                head = new.head
+                heads.append((key, HEADS.dump(key, head)))
+                payloads.append((key, seal(key, new.payload)))
+                states.append((key, seal(key, body)))
+                ids.append((text_key(head.id), key))
+                status.append((STATUS_KEY.pack(code, seq), b""))
+                ready_key = self.ready_key(seq, head, state)  # makes the lane, to be offered before the task is ready
+                if is_ready:
+                    ready.append((ready_key, b""))
+                if wakes_at is not None:
+                    timers.append((timer_key(wakes_at, seq), b""))
+                if head.unique_key is not None and not is_final:
+                    unique.append((text_key(head.unique_key), key))
+            for queue, (number, size) in _sums(new.head for new, _, _ in alike).items():
+                self.count_row(queue).add(state, number, size)
+        self.put_all(self._heads, heads, append=True)
+        self.put_all(self._payloads, payloads, append=True)
+        self.put_all(self._states, states, append=True)
+        self.put_all(self._ids, ids)
+        self.put_all(self._status, status)
+        self.put_all(self._ready, ready)
+        self.put_all(self._timers, timers)
+        self.put_all(self._unique, unique)
 
     def move(self, seq: int, head: TaskHead, before: TaskState, after: TaskState) -> None:
         """Rewrite the state of a task, and every entry and counter that follows from it."""
-        key = SEQ.pack(seq)
-        self.put(self._states, key, STATES.dump(key, after))
-        if before.status is not after.status:
-            self.delete(self._status, STATUS_KEY.pack(STATUS_CODE[before.status], seq))
-            self.put(self._status, STATUS_KEY.pack(STATUS_CODE[after.status], seq), b"")
-            if head.unique_key is not None:
-                self._hold_unique_key(seq, head.unique_key, after)
-            if after.status.final and self.cache.follower_edges and self.next_follower(seq) is not None:
-                self.put(self._settling, key, b"")
-        if before.phase is Phase.READY:
-            self.delete(self._ready, self.ready_key(seq, head, before))
-        if after.phase is Phase.READY:
-            self.put(self._ready, self.ready_key(seq, head, after), ALONE if transitions.runs_alone(after) else b"")
-        woke_at, wakes_at = before.wakes_at, after.wakes_at
-        if woke_at != wakes_at:
-            if woke_at is not None:
-                self.delete(self._timers, timer_key(woke_at, seq))
-            if wakes_at is not None:
-                self.put(self._timers, timer_key(wakes_at, seq), b"")
-        if after.status is Status.RUNNING:
-            self.cache.running[seq] = head, after
-        else:
-            self.cache.running.pop(seq, None)
-        row = self._count_row(head.queue)
-        row.add(before, -1, head.size)
-        row.add(after, 1, head.size)
+        self.move_all([Move(seq, head, before, after)])
 
-    def keep_result(self, seq: int, result: bytes) -> None:
-        key = SEQ.pack(seq)
-        self.put(self._results, key, layout.seal(key, result))
+    def move_all(self, moves: Iterable[Move]) -> None:
+        """Move each of these different tasks: first what goes, one by one, then what comes, table by table."""
+        states, status, ready, timers = ([] for _ in range(4))
+        alike: TaskState | None = None
+        for move in moves:
+            seq, head, before, after = move.seq, move.head, move.before, move.after
+            key = SEQ.pack(seq)
+            if after is not alike:  # tasks claimed together mostly stand alike
+                alike, body = after, layout.encode(after)
+            states.append((key, seal(key, body)))
+            if before.status is not after.status:
+                self.delete(self._status, STATUS_KEY.pack(STATUS_CODE[before.status], seq))
+                status.append((STATUS_KEY.pack(STATUS_CODE[after.status], seq), b""))
+                if head.unique_key is not None:
+                    self._hold_unique_key(seq, head.unique_key, after)
+                if after.status.final and self.cache.follower_edges and self.next_follower(seq) is not None:
+                    self.put(self._settling, key, b"")
+            if before.phase is Phase.READY:
+                self.delete(self._ready, self.ready_key(seq, head, before))
+            if after.phase is Phase.READY:
+                ready.append((self.ready_key(seq, head, after), ALONE if transitions.runs_alone(after) else b""))
+            woke_at, wakes_at = before.wakes_at, after.wakes_at
+            if woke_at != wakes_at:
+                if woke_at is not None:
+                    self.delete(self._timers, timer_key(woke_at, seq))
+                if wakes_at is not None:
+                    timers.append((timer_key(wakes_at, seq), b""))
+            if after.status is Status.RUNNING:
+                self.cache.running[seq] = head, after
+            else:
+                self.cache.running.pop(seq, None)
+            self.count_row(head.queue).move(before, after, head.size)
+        self.put_all(self._states, states)
+        self.put_all(self._status, status)
+        self.put_all(self._ready, ready)
+        self.put_all(self._timers, timers)
+
+    def keep_results(self, results: Sequence[tuple[int, bytes]]) -> None:
+        """Keep the results of these tasks."""
+        items = [(key, seal(key, result)) for key, result in ((SEQ.pack(seq), result) for seq, result in results)]
+        self.put_all(self._results, items)
 
     def keep_block(self, seq: int, epoch: int, block: Block) -> None:
         key = BLOCK_KEY.pack(seq, epoch, block.first)
@@ -280,7 +348,7 @@ class Writer:
         self.cache.follower_edges = True
 
     def drop_follower(self, parent: int, child: int) -> None:
-        self._delete_met(b"followers", PAIR.pack(parent, child))
+        self.delete_met(b"followers", PAIR.pack(parent, child))
 
     def has_follower(self, parent: int, child: int) -> bool:
         return self.txn.get(PAIR.pack(parent, child), db=self._followers) is not None
@@ -297,7 +365,7 @@ class Writer:
 
     def settled(self, parent: int) -> None:
         """Note that all followers have been told."""
-        self._delete_met(b"settling", SEQ.pack(parent))
+        self.delete_met(b"settling", SEQ.pack(parent))
 
     # Timers
 
@@ -312,7 +380,7 @@ class Writer:
 
     def drop_timer(self, key: bytes) -> None:
         """Forget a timer that no task can be woken by."""
-        self._delete_met(b"timers", key)
+        self.delete_met(b"timers", key)
 
     # Unique keys
 
@@ -344,7 +412,7 @@ class Writer:
         return READY_KEY.pack(number, 255 - state.priority, seq)
 
     def ready_in(self, lane: Lane, lowest: int, highest: int) -> Iterator[Ready]:
-        """The ready tasks of a lane with these priorities, best first; nothing may become or cease to be so meanwhile."""
+        """The ready tasks of a lane with these priorities, best first; no ready entry may be written meanwhile."""
         number = self.cache.lanes.get(lane)
         if number is None:
             return
@@ -391,7 +459,7 @@ class Writer:
     def put_number(self, name: bytes, number: int) -> None:
         self.put(self._meta, name, NUMBER.pack(number))
 
-    def _count_row(self, queue: str) -> CountRow:
+    def count_row(self, queue: str) -> CountRow:
         """The counters of a queue, to be changed and then written by `flush`."""
         self._touched_counts.add(queue)
         row = self.cache.counts.get(queue)
@@ -401,18 +469,15 @@ class Writer:
 
     def check_room(self, room: Room, added: Iterable[TaskHead]) -> None:
         """Raise QueueFull when there is no room for these tasks beside what is pending."""
-        numbers: dict[str, int] = {}
-        sizes: dict[str, int] = {}
-        for head in added:
-            numbers[head.queue] = numbers.get(head.queue, 0) + 1
-            sizes[head.queue] = sizes.get(head.queue, 0) + head.size
         rows = self.cache.counts
-        for queue, number in numbers.items():
-            row = rows.get(queue) or CountRow()
-            room.check(queue, row.pending + number, row.pending_size + sizes[queue])
         pending = sum(row.pending for row in rows.values())
         pending_size = sum(row.pending_size for row in rows.values())
-        room.check(None, pending + sum(numbers.values()), pending_size + sum(sizes.values()))
+        for queue, (number, size) in _sums(added).items():
+            row = rows.get(queue) or CountRow()
+            room.check(queue, row.pending + number, row.pending_size + size)
+            pending += number
+            pending_size += size
+        room.check(None, pending, pending_size)
 
     def flush(self) -> None:
         """Write the counters that changed; the last thing before a commit."""
@@ -420,54 +485,6 @@ class Writer:
             key = queue.encode()
             self.put(self._counts, key, self.cache.counts[queue].dump(key))
         self._touched_counts.clear()
-
-    # Damage
-
-    def set_aside(self, ready_key: bytes, queue: str, error: DamagedRecord) -> None:
-        """Take a ready task with a damaged record out of the order, so that it is not met again."""
-        _, rank, seq = READY_KEY.unpack(ready_key)
-        log.error("task #%d is set aside: %s", seq, error)
-        key = SEQ.pack(seq)
-        self._delete_met(b"ready", ready_key)
-        payload = self.txn.get(key, db=self._payloads)
-        size = 0 if payload is None else layout.body_size(payload)
-        for table in (b"heads", b"states", b"payloads"):
-            record = self.txn.get(key, db=self.table(table))
-            if record is not None:
-                self.put(self.table(b"damaged"), table + b"\0" + key, record)
-        self.delete(self._status, STATUS_KEY.pack(STATUS_CODE[Status.PENDING], seq))
-        ready = TaskState(status=Status.PENDING, phase=Phase.READY, priority=255 - rank)
-        self._count_row(queue).add(ready, -1, size)
-
-    def mend_ready(self, ready_key: bytes, head: TaskHead, state: TaskState) -> None:
-        """Put right an entry that does not stand for how its task is."""
-        seq = READY_KEY.unpack(ready_key)[2]
-        log.error("task #%d has a wrong place among the ready ones; it is %s", seq, state.phase or state.status)
-        self._delete_met(b"ready", ready_key)
-        if state.phase is Phase.READY:
-            self.put(self._ready, self.ready_key(seq, head, state), ALONE if transitions.runs_alone(state) else b"")
-
-    def mend_timer(self, key: bytes, state: TaskState) -> None:
-        """Put right a timer that is not of the moment that its task says."""
-        seq = PAIR.unpack(key)[1]
-        log.error("task #%d has a timer of a wrong moment; it is to be woken at %s", seq, state.wakes_at)
-        self.drop_timer(key)
-        if state.wakes_at is not None:
-            self.put(self._timers, timer_key(state.wakes_at, seq), b"")
-
-    def _delete_met(self, table: bytes, key: bytes) -> None:
-        """Delete an entry that a scan came by, be it in a wrong place because of a damaged neighbour.
-
-        Otherwise it would be met for ever.
-        """
-        if self.delete(self.environment.tables[table], key):
-            return
-        with self.txn.cursor(db=self.environment.tables[table]) as cursor:
-            there = cursor.set_range(b"")
-            while there and cursor.key() != key:
-                there = cursor.next()
-            if there:
-                self.wrote += cursor.delete()
 
     # Reading what another process wrote
 
@@ -496,6 +513,16 @@ class Writer:
         if record is None:
             raise DamagedRecord(table, layout.name_of(key), "it is missing")
         return record
+
+
+def _sums(heads: Iterable[TaskHead]) -> dict[str, tuple[int, int]]:
+    """How many of the tasks are in each queue, and how many bytes their payloads have."""
+    sums: dict[str, tuple[int, int]] = {}
+    for queue, group in groupby(heads, key=attrgetter("queue")):
+        sizes = [head.size for head in group]
+        number, size = sums.get(queue, (0, 0))
+        sums[queue] = number + len(sizes), size + sum(sizes)
+    return sums
 
 
 def _settings(data: bytes) -> QueueSettings:
