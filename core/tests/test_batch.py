@@ -40,6 +40,10 @@ def refuse(*wrong):
 
 
 class TestReading:
+    def test_a_request_is_a_task_for_http(self):
+        [spec] = parse({"type": "http", "url": "https://example.org"})
+        assert (spec.executor, spec.action) == ("http", "request")
+
     def test_another_executor_may_be_asked_for_them(self):
         [spec] = parse_batch('[{"type": "chat", "executor": "openai", "model": "m"}]')
         assert (spec.executor, spec.action, spec.payload) == ("openai", "chat", {"model": "m"})

@@ -20,7 +20,10 @@ MODEL_TYPES = ("chat", "generate", "embed")
 """Values of `type` that mean an action of an executor of models; any other one names an executor."""
 
 DEFAULT_ACTION = "run"
-"""The action of an executor that `type` names."""
+"""The action of an executor that `type` names …"""
+
+ACTIONS = {"http": "request"}
+"""… unless it is one of these."""
 
 Check = Callable[[TaskSpec], object]
 """Raises InvalidTask, UnknownExecutor or UnknownAction when a task could not be submitted as it is."""
@@ -109,7 +112,7 @@ def _expand_type(fields: dict[str, Any]) -> list[Problem]:
     if kind in MODEL_TYPES:
         fields |= {"executor": fields.get("executor", EXECUTORS[0]), "action": kind}
     else:
-        fields |= {"executor": kind, "action": fields.get("action", DEFAULT_ACTION)}
+        fields |= {"executor": kind, "action": fields.get("action", ACTIONS.get(kind, DEFAULT_ACTION))}
     fields["payload"] = payload
     return []
 
