@@ -3,12 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := core plugins/script
+PACKAGES := core plugins/http plugins/ollama plugins/openai plugins/script
 READY := $(VENV)/.ready
 INSTALL := $(shell command -v uv >/dev/null 2>&1 && echo uv pip install --quiet --python $(BIN)/python || echo $(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench peers torture simulate clean
+.PHONY: help setup demo test test-llama check format bench peers torture simulate clean
 
 help:  ## Say what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(READY)  ## Run real tasks of every kind through a durable queue
 
 test: $(READY)  ## Run all tests, with coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-llama: $(READY)  ## Let oq-openai talk to llama.cpp: needs llama-cpp-python[server] and gguf (LLAMA_PYTHON says where)
+	@LLAMA_PYTHON=$(LLAMA_PYTHON) $(BIN)/python -m pytest tests/test_llama.py $(ARGS)
 
 check: $(READY)  ## Lint, format, types and architecture
 	@$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -21,7 +22,10 @@ from typing import Any
 import trio
 
 import oq
+from oq.config import RetentionSettings, Settings
 from oq.plugins import built_in_plugins
+from oq.retention import FIRST_SWEEP, STEP
+from oq.store.base import Purge
 from oq.store.lmdb import LmdbStore
 from oq.tuning import tune_process
 
@@ -158,6 +162,61 @@ async def _drain(directory: Path, slots: int, number: int = 20_000) -> Figures:
             f"drain {number:,} no-op functions, {slots:,} slots": rate(number, seconds),
             f"  commits per task, {slots:,} slots": f"{(store.commits - commits) / number:.3f}",
             f"  writes per task, {slots:,} slots": f"{(store.writes - writes) / number:.1f}",
+        }
+
+
+@case
+async def drain_beside_purge(directory: Path) -> Figures:
+    """A drain while retention deletes 100,000 completed tasks, and the same drain without that."""
+    kept, number = 100_000, 20_000
+
+    async def drain(where: Path, completed: float | None) -> tuple[float, int]:
+        """Tasks a second, and how many completed ones are left."""
+        async with opened(where, workers=200, start=False) as (queue, _, noop):
+            await fill(queue, noop, kept)
+            await queue.start()
+            await queue.wait_idle()
+        settings = Settings(retention=RetentionSettings(completed=completed))
+        async with opened(where, workers=200, start=False, settings=settings) as (queue, _, noop):
+            await fill(queue, noop, number, queue="second")
+            await trio.sleep(FIRST_SWEEP)
+            start = time.perf_counter()
+            await queue.start()
+            await queue.wait_idle()
+            speed = number / (time.perf_counter() - start)
+            return speed, (await queue.stats()).tasks.by_status[oq.Status.COMPLETED]
+
+    without, left = await drain(directory / "without", None)
+    assert left == kept + number
+    beside, left = await drain(directory / "beside", 0.0)
+    return {
+        f"drain {number:,} beside {kept:,} completed tasks": f"{without:,.0f} /s",
+        "  while retention deletes those": f"{beside:,.0f} /s, {beside / without:.2f} of it",
+        "  deleted until the drain was over": f"{kept + number - left:,}",
+    }
+
+
+@case
+async def purge_alone(directory: Path) -> Figures:
+    """Deleting 100,000 completed tasks while nothing else is done."""
+    async with opened(directory, workers=200) as (queue, store, noop):
+        number = 100_000
+        await fill(queue, noop, number)
+        await queue.wait_idle()
+        writes, start, cursor = store.writes, time.perf_counter(), None
+        steps = []
+        while True:
+            now = datetime.now(UTC)
+            began = time.perf_counter()
+            (purged,) = store.apply([Purge(now=now, before={oq.Status.COMPLETED: now}, limit=STEP, cursor=cursor)])
+            steps.append(time.perf_counter() - began)
+            cursor = purged.cursor
+            if cursor is None:
+                break
+        return {
+            "purge": rate(number, time.perf_counter() - start),
+            "  one step of it, p50": milliseconds(median(steps)),
+            "  writes per deleted task": f"{(store.writes - writes) / number:.1f}",
         }
 
 

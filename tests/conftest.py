@@ -24,8 +24,10 @@ OQ = (sys.executable, "-m", "oq")
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """An empty directory to work in, and nothing of the settings of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("OQ_")]:
+    for name in [name for name in os.environ if name.startswith(("OQ_", "QUEUE_", "RETRY_", "LOG_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("oq.config.files.SYSTEM_DIRECTORY", "/nowhere")
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path

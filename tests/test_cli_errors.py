@@ -24,7 +24,7 @@ class TestWrongArguments:
             (["list", "--priority", "urgent"], "'urgent' is not a priority; use one of low (1), normal (5)"),
             (["--output", "yaml", "list"], "'yaml' is not one of 'table', 'json'"),
             (["list", "--queue", ""], "it is empty; leave it out for the default"),
-            (["cancel"], "Missing argument 'ID...'"),
+            (["cancel"], "name tasks, or say what they have in common"),
             (["run", "--workers", "0"], "0 is not in the range x>=1"),
             (["submit", "batch"], "Missing option '--file'"),
             (["submit", "script"], "give either --command or --script"),
@@ -258,9 +258,9 @@ class TestSettings:
         [
             (None, "oq: mine.toml does not exist"),
             ("[queue\n", "oq: mine.toml: Expected ']' at the end of a table declaration (at line 1, column 7)"),
-            ('[queue]\npth = "x"', "oq: mine.toml: queue: unknown field 'pth'; did you mean 'path'?"),
-            ("[quue]", "oq: mine.toml: quue: unknown field 'quue'; did you mean 'queue'?"),
-            ("[script]\nallow_shell = 1", "oq: mine.toml: script.allow_shell: expected true or false, got 1"),
+            ('[queue]\npth = "x"', "oq: mine.toml:2: queue.pth: there is no such key; did you mean 'path'?"),
+            ("[quue]", "oq: mine.toml:1: quue: there is no such table; did you mean 'queue'?"),
+            ("[script]\nallow_shell = 1", "oq: mine.toml:2: script.allow_shell: expected true or false, got 1"),
         ],
     )
     def test_a_wrong_file_is_told_wherever_it_is_named(self, oq, home, where, content, told):

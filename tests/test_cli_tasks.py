@@ -91,6 +91,27 @@ class TestActing:
         assert (answer.code, answer.out) == (2, f"requeued {done}\n")
         assert answer.err == f"oq: task '{pending}' is pending; requeue is not possible\n"
 
+    def test_a_final_task_can_be_deleted(self, oq, submitted):
+        task_id = submitted("echo hi")
+        oq("wait", task_id)
+        assert oq("delete", task_id).out == f"deleted {task_id}\n"
+        answer = oq("status", task_id)
+        assert (answer.code, answer.err) == (2, f"oq: there is no task '{task_id}'\n")
+
+    def test_one_that_is_not_final_or_in_use_stays(self, oq, submitted):
+        done, pending = submitted(), submitted()
+        oq("cancel", done)
+        waiting = submitted("true", "--after", done, "--delay", "1h")
+        answer = oq("delete", pending, done, "--output", "json")
+        assert answer.code == 2
+        assert answer.json == {
+            "deleted": [],
+            "refused": [
+                f"task '{pending}' is pending; delete is not possible",
+                f"task '{done}' cannot be deleted: task '{waiting}', which comes after it, is not final",
+            ],
+        }
+
 
 class TestPause:
     def test_a_paused_queue_starts_nothing_until_it_is_resumed(self, oq, submitted):
@@ -190,6 +211,12 @@ class TestMany:
     def test_all_that_fit_can_be_cancelled(self, oq, three):
         answer = oq("cancel", "--in-queue", "night", "--output", "json")
         assert answer.json == {"cancelled": 1}
+
+    def test_all_that_fit_can_be_deleted(self, oq, three):
+        failed, cancelled, waits = three
+        assert oq("delete", "--failed").out == "deleted 1 task\n"
+        assert oq("delete", "--all").out == "deleted 1 task\n"
+        assert [task["id"] for task in oq("list", "--output", "json").json["tasks"]] == [waits]
 
     def test_all_means_all_to_which_it_can_be_done(self, oq, three):
         assert oq("retry", "--all").out == "requeued 2 tasks\n"

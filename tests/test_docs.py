@@ -5,13 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 from oq.batch import parse_batch
-from oq.config import load_settings
+from oq.config import Settings, load_settings
+from oq.config.legacy import FLAT_KEYS, VARIABLES
+from oq.config.reading import SHORT_VARIABLES
+from oq.config.tables import TABLES
 from oq.lifecycle import as_mermaid
 from oq_ollama import OllamaSettings
 
@@ -62,10 +67,42 @@ def test_the_batch_file_of_the_readme_is_one():
 
 def test_the_settings_of_the_docs_are_those_that_hold_without_a_file(tmp_path):
     [text] = blocks("docs/configuration.md", "toml")
-    (tmp_path / "oq.toml").write_text(text.replace("limits = { script = 2 }", "limits = {}"))
-    shown, default = load_settings(tmp_path / "oq.toml", {}), load_settings(None, {})
-    for table in ("queue", "scheduler", "retry", "limits", "plugins"):
-        assert getattr(shown, table) == getattr(default, table)
+    text = text.replace("limits = { script = 2 }", "limits = {}")
+    (tmp_path / "shown.toml").write_text(text)
+    shown = load_settings(tmp_path / "shown.toml", {})
+    assert shown == attrs.evolve(Settings(), source=shown.source)
+
+
+def test_the_docs_show_every_setting_of_the_core():
+    [text] = blocks("docs/configuration.md", "toml")
+    shown = {table: list(keys) for table, keys in tomllib.loads(text).items()}
+    assert shown == {table: [field.name for field in attrs.fields(cls)] for table, cls in TABLES.items()}
+
+
+def test_the_settings_of_the_docs_in_yaml_are_settings(tmp_path):
+    [text] = blocks("docs/configuration.md", "yaml")
+    (tmp_path / "oq.yaml").write_text(text)
+    assert load_settings(tmp_path / "oq.yaml", {}) == attrs.evolve(Settings(), source=str(tmp_path / "oq.yaml"))
+
+
+def test_the_docs_name_every_short_variable():
+    text = (ROOT / "docs/configuration.md").read_text()
+    assert [name for name in (*SHORT_VARIABLES, *VARIABLES) if f"| `{name}` |" not in text] == []
+
+
+def test_the_docs_name_every_key_of_ollama_queue():
+    text = (ROOT / "docs/configuration.md").read_text()
+    assert [name for name in FLAT_KEYS if f"`{name}`" not in text] == []
+
+
+def test_the_settings_class_of_the_docs_is_one():
+    [code] = blocks("docs/configuration.md", "python")
+    namespace = {}
+    exec(code, namespace)
+    settings = load_settings(environ={"ECHO_HOST": "there", "OQ_ECHO_KEY": "sesame", "OQ_ECHO_TEMPLATE": "${x}"})
+    echo = settings.section("echo", namespace["EchoSettings"])
+    assert (echo.host, echo.key, echo.template) == ("there", "sesame", "${x}")
+    assert "sesame" not in repr(echo)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_the_steps_of_a_new_user(environment):
     refused = environment.oq(
         "submit", "generic", "--executor", "echo", "--action", "say", "--payload", '{"text": "x", "times": 0}', code=2
     )
-    assert refused == "oq: times: must be >= 1: 0\n"
+    assert "times" in refused
 
 
 def test_core_and_ollama_alone_answer_a_chat(environment):

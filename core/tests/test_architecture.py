@@ -43,7 +43,7 @@ LAYERS = (
     Layer(
         "engine",
         "What makes the parts work together: one writer, what starts next, attempts, and those who watch.",
-        "admission committer scheduler runner failures hub streams rate views bulk",
+        "admission committer offers scheduler runner failures hub streams rate views bulk retention",
     ),
     Layer(
         "queue",
@@ -82,11 +82,11 @@ LIBRARIES = (
     Library("lmdb", "store.lmdb.*", "a store's database is its own business"),
     Library(
         "trio",
-        "registry pacing endpoints committer scheduler runner failures hub streams rate bulk queue handle opening "
-        "cli.* testing.*",
+        "registry pacing endpoints committer scheduler runner failures hub streams rate bulk retention queue handle "
+        "opening cli.* testing.*",
         "the rest is synchronous",
     ),
-    Library("outcome", "committer runner", "trio's way to hand on a result or an error"),
+    Library("outcome", "committer scheduler runner", "trio's way to hand on a result or an error"),
     Library("yaml", "config.files", "an extra: one place reads what people write in YAML"),
     Library("click", "cli cli.*", "only the command line has commands"),
     Library("rich", "cli.*", "only the command line has tables for people"),

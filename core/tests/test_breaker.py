@@ -29,7 +29,7 @@ def test_an_answer_between_starts_the_count_anew(breaker):
     for _ in range(10):
         breaker.failed(0, "broken")
         breaker.failed(0, "broken")
-        breaker.answered()
+        breaker.answered(0)
     assert breaker.health(0) is Health.HEALTHY
 
 
@@ -52,7 +52,7 @@ def test_a_failure_while_it_is_tried_ends_the_trial_and_doubles_the_rest(breaker
 
 def test_an_answer_while_it_is_tried_makes_it_healthy(breaker):
     breaker.unreachable(0, "refused")
-    breaker.answered()
+    breaker.answered(0)
     assert (breaker.health(0), breaker.last_error) == (Health.HEALTHY, "")
     breaker.unreachable(100, "refused")
     assert breaker.until == 105
@@ -62,9 +62,23 @@ def test_one_that_looks_well_is_tried_sooner_but_is_not_healthy(breaker):
     breaker.unreachable(0, "refused")
     breaker.looks_well(1)
     assert breaker.health(1) is Health.TRIED
-    breaker.answered()
+    breaker.answered(1)
     breaker.looks_well(2)
     assert breaker.health(2) is Health.HEALTHY
+
+
+def test_an_answer_to_what_it_was_asked_before_its_rest_does_not_end_it(breaker):
+    breaker.busy(5, 30, "too many requests")
+    breaker.answered(4)
+    assert breaker.health(5) is Health.RESTING
+    breaker.answered(5)
+    assert breaker.health(5) is Health.HEALTHY
+
+
+def test_several_tasks_that_meet_one_outage_make_the_rest_no_longer(breaker):
+    for _ in range(4):
+        breaker.unreachable(0, "refused")
+    assert breaker.until == 5
 
 
 def test_a_busy_one_is_left_alone_for_as_long_as_it_asks(breaker):
@@ -82,7 +96,7 @@ def test_no_rest_is_longer_than_the_longest_and_each_ends(steps):
         now += seconds
         match what:
             case "answered":
-                breaker.answered()
+                breaker.answered(now)
                 assert breaker.health(now) is Health.HEALTHY
             case "failed":
                 breaker.failed(now, "broken")

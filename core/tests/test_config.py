@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import EntryPoint, EntryPoints
 
 import attrs
@@ -245,9 +246,10 @@ class TestDurations:
             f"{path}:2: scheduler.grace: 'soon' is not a duration; write 90, 1.5s, 5m, 2h or 1h30m"
         ]
 
-    def test_a_number_that_is_no_duration_has_no_units(self, file):
-        path = file('[retry]\nfactor = "2s"\n')
-        assert problems(path, {}) == [f"{path}:2: retry.factor: expected a number, got '2s'"]
+    @pytest.mark.parametrize("key", ["factor", "jitter"])
+    def test_a_number_that_is_no_duration_has_no_units(self, file, key):
+        path = file(f'[retry]\n{key} = "1s"\n')
+        assert problems(path, {}) == [f"{path}:2: retry.{key}: expected a number, got '1s'"]
 
 
 class TestMistakes:
@@ -329,6 +331,16 @@ class TestSections:
     def test_a_plugin_whose_table_is_not_there_gets_its_defaults(self, file):
         assert load_settings(environ={}).section("script", EchoSettings) == EchoSettings()
 
+    @pytest.mark.parametrize("table", [{"OQ_PAIR_ONE": "1"}, {}])
+    def test_a_class_that_wants_to_be_told_something_says_so(self, table):
+        @frozen(kw_only=True)
+        class Pair:
+            one: int
+            two: int = 0
+
+        with pytest.raises(InvalidSettings, match=r"^pair\.one: is required$") if not table else nullcontext():
+            load_settings(environ=table).section("pair", Pair)
+
     def test_the_table_of_a_plugin_must_belong_to_one_that_is_known(self, file):
         path = file("[echo]\n")
         assert problems(path, {})[0].startswith(f"{path}:1: echo: there is no such table")
@@ -351,7 +363,7 @@ class TestSections:
     def test_the_name_of_an_installed_plugin_is_a_table(self, file, monkeypatch):
         path = file('[echo]\nvoice = "high"\n')
         installed = EntryPoints([EntryPoint("echo", "oq_echo", "oq")])
-        monkeypatch.setattr("oq.config.settings.entry_points", lambda **_: installed)
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: installed)
         assert load_settings(path, {}).section("echo", EchoSettings).voice == "high"
 
     def test_its_scalars_and_lists_have_variables(self):
@@ -391,6 +403,19 @@ class TestSections:
             f"{path}:9: script.speakers[2].pouse: there is no such key; did you mean 'pause'?",
             f"{path}:10: script.speakers[2].pause: 'x' is not a duration; write 90, 1.5s, 5m, 2h or 1h30m",
         ]
+
+    def test_where_a_key_is_wrong_the_class_is_not_asked_for_its_opinion(self, file):
+        @frozen
+        class Pair:
+            one: int = 0
+
+            def __attrs_post_init__(self):
+                raise ValueError("give one or two")
+
+        path = file("[script]\nwon = 1\n")
+        with pytest.raises(InvalidSettings) as caught:
+            load_settings(path, {}).section("script", Pair)
+        assert str(caught.value) == f"{path}:2: script.won: there is no such key; did you mean 'one'?"
 
     def test_a_field_may_name_a_variable_that_sets_it_too(self):
         assert load_settings(environ={"CHOIR_HOST": "here"}).section("script", ChoirSettings).host == "here"

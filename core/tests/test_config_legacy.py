@@ -146,6 +146,14 @@ class TestKeys:
         [told] = refused(load, "remote_scheduling:\n  enabled: true\n")
         assert told.startswith(":1: remote_scheduling: is written in two tables now: ")
 
+    def test_a_variable_in_a_file_is_read_for_the_new_name(self, load):
+        settings = load("max_workers: ${N}\nretry_config: {initial_delay: '${N}s'}", N="7")
+        assert (settings.scheduler.workers, settings.retry.delay) == (7, 7)
+
+    def test_but_not_where_it_would_count_something_else(self, load):
+        [told] = refused(load, "retry_config: {max_retries: '${N}'}", N="7")
+        assert told.startswith(":1: retry_config.max_retries: counts retries; write retry.max_attempts, which counts")
+
 
 class TestVariables:
     @pytest.mark.parametrize(

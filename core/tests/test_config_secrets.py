@@ -5,8 +5,11 @@ from collections.abc import Mapping
 import attrs
 import pytest
 from attrs import field, frozen
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oq.config import Secret, Setting, Settings, load_settings
+from oq.config.secrets import expanded
 from oq.errors import InvalidSettings
 
 
@@ -28,6 +31,7 @@ class CloudSettings:
     headers: Mapping[str, str] = field(factory=dict)
     tokens: tuple[str, ...] = field(default=(), metadata={"secret": True})
     named_token: str = ""
+    template: str = field(default="", metadata={"expand": False})
 
 
 @pytest.fixture
@@ -71,6 +75,10 @@ class TestReferences:
     )
     def test_they_stand_for_variables(self, load, written, meant):
         assert cloud(load(f'[cloud]\nurl = "{written}"', A="one", B="two", EMPTY="")).url == meant
+
+    @given(st.text("${}AB:- "))
+    def test_any_text_can_be_written(self, text):
+        assert expanded(text.replace("${", "$${"), {}) == text
 
     def test_they_stand_wherever_a_text_does(self, load):
         settings = cloud(
@@ -121,8 +129,14 @@ class TestReferences:
         assert told.startswith(":2: cloud.url: ${")
         assert "is no variable; write ${NAME} or ${NAME:-default}" in told
 
+    def test_a_field_may_do_without_them(self, load):
+        assert cloud(load('[cloud]\ntemplate = "${A} ${"', A="one")).template == "${A} ${"
+
     def test_variables_have_no_references(self, load):
         assert cloud(load("", OQ_CLOUD_URL="${A}", A="one")).url == "${A}"
+
+    def test_nor_have_arguments(self):
+        assert load_settings(environ={"A": "one"}, arguments={"queue.path": "${A}"}).queue.path == "${A}"
 
 
 class TestHiding:

@@ -197,12 +197,119 @@ async def test_one_that_was_down_is_tried_with_a_single_task(autojump_clock):
 
 async def test_one_that_is_not_there_is_noticed_before_any_task_is(autojump_clock):
     asker = Asker(Server(name="a", priority=1), Server(name="b"))
-    asker.faults["a"] = Down()
     async with virtual_queue(asker) as queue:
+        await (await queue.submit(asker.spec())).wait()
+        asker.faults["a"] = Down()
+        asker.asked.clear()
         await trio.sleep(31)
         assert asker.health("a") is Health.RESTING
         assert (await (await queue.submit(asker.spec())).wait()).result == "b"
         assert asker.asked == ["b"]
+
+
+async def test_one_that_no_task_has_asked_for_is_let_alone(autojump_clock):
+    asker = Asker(Server(name="a"), Server(name="other", models=("other",)))
+    async with virtual_queue(asker) as queue:
+        await (await queue.submit(asker.spec())).wait()
+        await trio.sleep(100)
+        assert {name for name, _ in asker.checked} == {"a"}
+
+
+async def test_one_that_failed_comes_back_though_another_one_has_room(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker) as queue:
+        assert (await (await queue.submit(asker.spec())).wait()).result == "b"
+        asker.faults.clear()
+        await trio.sleep(60)
+        assert (await (await queue.submit(asker.spec())).wait()).result == "a"
+
+
+async def test_the_queue_is_not_idle_while_tasks_wait_for_a_rest_to_end(autojump_clock):
+    asker = Asker(Server(name="a"))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker) as queue:
+        await (await queue.submit(asker.spec())).wait()
+        second = await queue.submit(asker.spec())
+        asker.faults.clear()
+        await queue.wait_idle()
+        assert (await second.refresh()).result == "a"
+
+
+async def test_a_model_that_all_lack_is_no_reason_to_wait_for_those_that_are_busy(autojump_clock):
+    """A task whose model nobody has fails, rather than ask again and again."""
+    asker = Asker(Server(name="a"), Server(name="b"), seconds=3)
+    async with virtual_queue(asker) as queue:
+        asker.faults |= {name: Down(Verdict.UNSUITED, permanent=True) for name in "ab"}
+        tasks = await queue.submit_many([asker.spec() for _ in range(6)])
+        for task in tasks:
+            assert (await task.wait()).status is oq.Status.FAILED
+        assert trio.current_time() < 60
+
+
+async def test_one_that_never_begins_to_answer_rests_though_tasks_time_out_before(autojump_clock):
+    asker = Asker(Server(name="a", priority=1), Server(name="b"), seconds=50, rest=RestPolicy(after_failures=2))
+    async with virtual_queue(asker) as queue:
+        for _ in range(2):
+            done = await (await queue.submit(asker.spec(timeout=10))).wait()
+            assert done.failure.type == "Timeout"
+        assert asker.health("a") is Health.RESTING
+
+
+async def test_a_task_that_went_far_for_the_backlog_may_be_taken_over_far(autojump_clock):
+    servers = Server(name="near"), Server(name="far 1", remote=True, priority=1), Server(name="far 2", remote=True)
+    asker = Asker(*servers, routing=Routing(max_local_queue_size=0, fallback_to_local=False))
+    asker.faults["far 1"] = Down()
+    async with virtual_queue(asker) as queue:
+        task = await queue.submit(asker.spec(priority="high"))
+        assert (await task.wait()).result in ("near", "far 2")
+        await queue.submit_many([asker.spec() for _ in range(9)])
+        task = await queue.submit(asker.spec(priority="high"))
+        assert (await task.wait()).result == "far 2"
+
+
+class Outer:
+    """An executor that lets another one do the work."""
+
+    name, version, description = "outer", "1", "delegates"
+    actions: ClassVar = {"ask": oq.Action(payload=Question, summary="Ask")}
+
+    async def execute(self, task, ctx):
+        return await ctx.delegate("asker", "ask", {"model": task.payload.model})
+
+
+async def test_another_executor_may_delegate_to_one_with_endpoints(autojump_clock):
+    asker = Asker(Server(name="a", priority=1, models=("m",)), Server(name="b", models=("m",)))
+    asker.faults["a"] = Down()
+    async with virtual_queue(asker, Outer()) as queue:
+        spec = oq.TaskSpec(executor="outer", action="ask", payload=Question())
+        done = await (await queue.submit(spec)).wait()
+        assert (done.result, done.executed_on) == ("b", "b")
+
+
+async def test_without_a_queue_near_and_far_are_as_with_one(autojump_clock):
+    asker = Asker(Server(name="far", remote=True, priority=9), Server(name="near"))
+    registry = oq.Registry([asker])
+    async with registry.opened():
+        assert await registry.execute(asker.spec()) == "near"
+        assert await registry.execute(asker.spec(remote=True)) == "far"
+        assert await registry.execute(asker.spec(priority="critical")) == "far"
+
+
+async def test_what_the_backlog_opens_costs_nothing_while_it_does_not_turn(autojump_clock):
+    asker = Asker(Server(name="near"), Server(name="far", remote=True), seconds=0.1)
+    made = 0
+
+    def lane_pools(lane):
+        nonlocal made
+        made += 1
+        return asker.endpoints.lane_pools(lane)
+
+    asker.lane_pools = lane_pools
+    async with virtual_queue(asker) as queue:
+        for _ in range(20):
+            await (await queue.submit(asker.spec())).wait()
+        assert made <= 3
 
 
 async def test_a_busy_one_rests_for_as_long_as_it_asks(autojump_clock):

@@ -56,11 +56,12 @@ class TestServes:
 
 
 class TestGroups:
-    def test_healthy_ones_come_first_then_those_of_higher_priority_and_resting_ones_not_at_all(self):
+    def test_by_priority_then_healthy_before_tried_and_resting_ones_not_at_all(self):
+        """Were healthy ones always first, one that failed once would never be tried while another has room."""
         servers = [Server(name, priority) for name, priority in [("a", 1), ("b", 2), ("c", 2), ("d", 9), ("e", 9)]]
-        health = {"d": TRIED, "e": RESTING}
+        health = {"c": TRIED, "d": TRIED, "e": RESTING}
         found = groups(servers, lambda server: health.get(server.name, WELL))
-        assert [[server.name for server in group] for group in found] == [["b", "c"], ["a"], ["d"]]
+        assert [[server.name for server in group] for group in found] == [["d"], ["b"], ["c"], ["a"]]
 
 
 class TestNearAndFar:
@@ -105,6 +106,7 @@ class TestNearAndFar:
     def test_when_near_does_not_matter_all_are_alike(self):
         assert wanted(Lane("m"), NEAR, FAR, local_first=False).choices == (("near", "far"),)
 
-    def test_a_lane_that_nobody_can_serve_is_not_offered(self):
+    def test_a_lane_that_nobody_may_ever_serve_is_told_from_one_whose_endpoints_rest(self):
         assert wanted(Lane("m")) is None
-        assert wanted(Lane("m"), NEAR, FAR, ill={"near": RESTING, "far": RESTING}) is None
+        pools = wanted(Lane("m"), NEAR, FAR, ill={"near": RESTING, "far": RESTING})
+        assert {pools.choices_for(priority, 1_000) for priority in Priority} == {NOBODY}

@@ -18,7 +18,7 @@ from oq.hub import EventFilter
 from oq.query import TaskFilter
 from oq.retry import NO_RETRY, RetryPolicy
 from oq.scheduler import LEASE, LONGEST_SLEEP
-from oq.store.base import Advance, Refused
+from oq.store.base import Advance, Claimed, Refused
 from oq.store.memory import MemoryStore
 from oq.task import Outcome, Phase, Priority, Status
 from oq.testing import ScriptedExecutor, SteeredStore, VirtualClock, at, run_virtually, virtual_queue
@@ -523,20 +523,46 @@ class TestLanesAndPools:
             await queue.submit_many([executor.spec(label, lane="m") for label in ("first", "second", "third")])
             await wait_all_tasks_blocked()
             first, second = sorted(executor.running, key=lambda run: run.ctx.units)
-            assert first.ctx.exchange("a", ["b"]) is None
-            assert first.ctx.exchange("nosuch", ["c"]) is None
+            assert await first.ctx.exchange("a", ["b"]) is None
+            assert await first.ctx.exchange("nosuch", ["c"]) is None
             assert first.ctx.units[-1] == "a"
-            assert first.ctx.exchange("a", ["b", "nosuch", "c"]) == "c"
+            assert await first.ctx.exchange("a", ["b", "nosuch", "c"]) == "c"
             assert first.ctx.units[-1] == "c"
             await wait_all_tasks_blocked()
             [third] = [run for run in executor.running if run.label == "third"]
             assert third.ctx.units[-1] == "a"
-            assert second.ctx.exchange("b", ["c"]) is None
+            assert await second.ctx.exchange("b", ["c"]) is None
             first.complete()
             await wait_all_tasks_blocked()
-            assert second.ctx.exchange("b", ["c"]) == "c"
+            assert await second.ctx.exchange("b", ["c"]) == "c"
             for run in executor.running:
                 run.complete()
+
+    async def test_an_exchange_waits_for_a_claim_that_is_on_its_way(self, autojump_clock):
+        """What is free then has been promised to the claim, which may take it or not."""
+        executor = ScriptedExecutor(pools={"a": 1, "b": 1}, lanes={"m": LanePools(choices=(("a",),))})
+        async with virtual_queue(executor) as queue:
+            await queue.submit(executor.spec(lane="m"))
+            run = await executor.next_run()
+            scheduler = queue._scheduler
+            back = Claimed(runs=(), more=False, lanes_version=scheduler.offers.lanes_version)
+            got = []
+
+            async def exchange():
+                got.append(await run.ctx.exchange("a", ["b"]))
+
+            async with trio.open_nursery() as nursery:
+                for taken in (1, 0):
+                    scheduler._claim_in_flight = True
+                    nursery.start_soon(exchange)
+                    await wait_all_tasks_blocked()
+                    assert len(got) == 1 - taken
+                    scheduler._pools["b"].used = taken
+                    scheduler._claimed(back)
+                    await wait_all_tasks_blocked()
+            assert got == [None, "b"]
+            assert run.ctx.units[-1] == "b"
+            run.complete()
 
     async def test_an_executor_may_offer_the_pools_of_another(self, autojump_clock):
         owner = ScriptedExecutor(name="owner", pools={"gpu": 1}, lanes={"m": LanePools(needs=("gpu",))})

@@ -16,7 +16,7 @@ _HOMES = {
         "AmbiguousId CallerError DamagedRecord DuplicateExecutor IdempotencyConflict IllegalMove InvalidExecutor "
         "InvalidQuery InvalidSettings InvalidTask LeaseLost OqError PermanentError PluginError PluginLoadError "
         "Problem QueueClosed QueueFull RetryLater RetryableError Steering StoreError StoreFormat StoreInUse "
-        "StoreUnavailable TaskCancelled TaskExists TaskFailed TaskNotFound UniqueKeyTaken UnknownAction "
+        "StoreUnavailable TaskCancelled TaskExists TaskFailed TaskInUse TaskNotFound UniqueKeyTaken UnknownAction "
         "UnknownExecutor UnsuccessfulTask VersionConflict"
     ),
     "events": "Event EventKind",

@@ -40,6 +40,8 @@ class Breaker:
     """In a row."""
     rests: int = 0
     """In a row, each of them followed by a failure."""
+    since: float | None = None
+    """When it was left alone last."""
     until: float | None = None
     """When its rest ends or ended; None where it does not need one."""
     last_error: str = ""
@@ -51,10 +53,12 @@ class Breaker:
             return Health.HEALTHY
         return Health.RESTING if now < self.until else Health.TRIED
 
-    def answered(self) -> None:
-        """It did what it should: all is forgotten."""
+    def answered(self, asked_at: float) -> None:
+        """It answered what it was asked then: all is forgotten, unless it has been left alone since."""
+        if self.since is not None and asked_at < self.since:
+            return
         self.failures = self.rests = 0
-        self.until = None
+        self.since = self.until = None
         self.last_error = ""
 
     def failed(self, now: float, error: str) -> None:
@@ -66,14 +70,18 @@ class Breaker:
             self.unreachable(now, error)
 
     def unreachable(self, now: float, error: str) -> None:
-        """There is nobody: it rests at once."""
+        """There is nobody: it rests at once. That it is heard of from several tasks makes the rest no longer."""
         self.last_error = error
+        if self.health(now) is Health.RESTING:
+            return
+        self.since = now
         self.until = now + min(self.policy.longest_rest, self.policy.rest * 2.0 ** min(self.rests, 30))
         self.rests += 1
 
     def busy(self, now: float, rest: float, error: str) -> None:
         """It asks to be left alone for so many seconds, which is no failure."""
         self.last_error = error
+        self.since = now
         self.until = max(self.until or 0.0, now + rest)
 
     def looks_well(self, now: float) -> None:

@@ -8,7 +8,7 @@ import trio
 from attrs import evolve
 
 from oq.committer import Committer
-from oq.errors import IllegalMove, TaskNotFound, UniqueKeyTaken
+from oq.errors import IllegalMove, TaskInUse, TaskNotFound, UniqueKeyTaken
 from oq.lifecycle import Move, allowed
 from oq.query import TaskFilter
 from oq.store.base import Moved, Op, Refused, Reply
@@ -17,7 +17,11 @@ from oq.views import Views
 
 CANCELLABLE = frozenset(status for status in Status if allowed(status, Move.CANCEL))
 REQUEUEABLE = frozenset(status for status in Status if allowed(status, Move.REQUEUE))
+FINAL = frozenset(status for status in Status if status.final)
 UNFINISHED = frozenset(status for status in Status if not status.final)
+
+_OF_ONE_TASK = (IllegalMove, TaskInUse, TaskNotFound, UniqueKeyTaken)
+"""What refuses one task and stands in no other's way."""
 
 
 async def change_all(
@@ -29,7 +33,8 @@ async def change_all(
 ) -> int:
     """Apply the op that `make` gives to every task that fits and has one of these statuses; how many were changed.
 
-    A task that moves by itself in between is passed over, and one that comes to fit meanwhile may be.
+    A task that moves by itself in between is passed over, one that comes to fit meanwhile may be, and so is one that
+    cannot be deleted because it is in use.
     """
     changed = 0
     for narrowed in _narrowed(wanted, statuses):
@@ -62,6 +67,6 @@ async def _apply(committer: Committer, ops: Sequence[Op[Moved]]) -> list[Reply]:
     if ops:
         await replied.wait()
     for reply in replies:
-        if isinstance(reply, Refused) and not isinstance(reply.error, IllegalMove | TaskNotFound | UniqueKeyTaken):
+        if isinstance(reply, Refused) and not isinstance(reply.error, _OF_ONE_TASK):
             raise reply.error
     return replies

@@ -21,7 +21,7 @@ import trio
 from msgspec import Struct
 
 from oq.errors import QueueClosed, StoreUnavailable
-from oq.store.base import AddMany, AppendChunks, Finish, Op, Refused, Renew, Reply, Store
+from oq.store.base import AddMany, AppendChunks, Finish, Op, Purge, Refused, Renew, Reply, Store
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Committer:
         for items in (self._urgent, self._others):
             while items and weight < most:
                 item = items.popleft()
-                weight += len(item.op.tasks) if isinstance(item.op, AddMany) else 1
+                weight += _weight(item.op)
                 self._batch.append(item)
             if self._batch and self.failing:
                 return weight
@@ -243,6 +243,17 @@ class Committer:
             while not self._closing:
                 await self._wake.wait()
                 self._wake = trio.Event()
+
+
+def _weight(op: Op[Reply]) -> int:
+    """How many ops of one task it is like."""
+    match op:
+        case AddMany(tasks=tasks):
+            return len(tasks)
+        case Purge(limit=limit):
+            return limit
+        case _:
+            return 1
 
 
 def _timed_apply(store: Store, ops: Sequence[Op[Reply]]) -> tuple[list[Reply], float]:

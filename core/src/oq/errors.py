@@ -12,6 +12,7 @@ OqError
 │   ├── UniqueKeyTaken          another task holds the unique key by now
 │   ├── IdempotencyConflict     an idempotency key came again with another body
 │   ├── IllegalMove             the task's status does not allow this
+│   ├── TaskInUse               a task that is not final needs this one
 │   ├── VersionConflict         a stored value changed since it was read
 │   ├── UnknownExecutor         no such executor is installed
 │   ├── UnknownAction           the executor has no such action
@@ -91,7 +92,7 @@ class InvalidTask(_WithProblems):
 
 
 class InvalidSchedule(_WithProblems, ValueError):
-    """A cron entry, its schedule, time zone or template is wrong; a ValueError too, as a field's converter raises it."""
+    """A cron entry, its schedule, time zone or template is wrong. A ValueError too, since making an entry raises it."""
 
 
 class InvalidSettings(_WithProblems):
@@ -155,6 +156,15 @@ class IllegalMove(CallerError):
         self.status = status
         self.move = move
         super().__init__(f"task {task_id!r} is {status}; {move} is not possible")
+
+
+class TaskInUse(CallerError):
+    """A task cannot be deleted while one that comes after it is not final."""
+
+    def __init__(self, task_id: str, needed_by: str) -> None:
+        self.task_id = task_id
+        self.needed_by = needed_by
+        super().__init__(f"task {task_id!r} cannot be deleted: task {needed_by!r}, which comes after it, is not final")
 
 
 class VersionConflict(CallerError):

@@ -27,6 +27,8 @@ class EventKind(StrEnum):
     PRIORITY_CHANGED = "priority_changed"
     DROPPED = "dropped"
     """Its result and output are gone, because their time had passed."""
+    DELETED = "deleted"
+    """It is gone with everything of it; the event says how it stood before."""
 
 
 class Event(Struct, frozen=True, gc=False):

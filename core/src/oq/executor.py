@@ -105,10 +105,11 @@ class Context(Protocol):
     async def emit(self, chunk: Chunk | str) -> None:
         """Add to the run's output. A checkpoint; waits while the store is behind with keeping what was emitted."""
 
-    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
+    async def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
         """Give the unit of one pool back for one of another: of the first of `pools` that has one free.
 
-        Gives the name of that pool; None when none has a unit free, and then the old one is kept.
+        Gives the name of that pool; None when none has a unit free, and then the old one is kept. It does not wait for
+        one to come free.
         """
 
     async def delegate(self, executor: str, action: str, payload: Any) -> Any:

@@ -51,6 +51,10 @@ class TaskHandle:
         """Make the final task pending again; see `Queue.requeue`."""
         return await self._queue.requeue(self.id)
 
+    async def delete(self) -> Task:
+        """Remove the final task for good; see `Queue.delete`."""
+        return await self._queue.delete(self.id)
+
     async def set_priority(self, priority: Priority | str | int) -> Task:
         """Change its priority; see `Queue.set_priority`."""
         return await self._queue.set_priority(self.id, priority)

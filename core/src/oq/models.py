@@ -130,4 +130,4 @@ def parse_message(text: str) -> dict[str, str]:
         role, content = "user", text
     if not content.strip():
         raise InvalidTask("expected role:content, such as 'user:Why is the sky blue?'", "messages")
-    return {"role": role.strip().lower(), "content": content}
+    return {"role": role.strip().lower(), "content": content.lstrip(" ")}

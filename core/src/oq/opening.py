@@ -70,6 +70,7 @@ async def open_queue(
                 default_timeout=settings.scheduler.timeout,
                 grace=settings.scheduler.grace,
                 limits=settings.limits,
+                retention=settings.retention,
                 clock=clock,
                 inline_commits=inline_commits,
                 chance=chance or random.Random(),  # noqa: S311  # jitter needs no secrets

@@ -8,19 +8,20 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
 from oq.admission import admit, admit_all
-from oq.bulk import CANCELLABLE, REQUEUEABLE, UNFINISHED, change_all
+from oq.bulk import CANCELLABLE, FINAL, REQUEUEABLE, UNFINISHED, change_all
 from oq.clock import Clock
 from oq.codec import decode_as, encode
 from oq.committer import Committer
 from oq.errors import (
     DamagedRecord,
     InvalidTask,
+    OqError,
     QueueClosed,
     QueueFull,
     TaskNotFound,
@@ -33,6 +34,7 @@ from oq.ids import IdMaker
 from oq.limits import Limits
 from oq.query import Page, QueueSettings, TaskFilter
 from oq.registry import Registry
+from oq.retention import Cleaner
 from oq.retry import RetryPolicy
 from oq.runner import RunDefaults, Runner
 from oq.scheduler import LONGEST_SLEEP, Scheduler, new_worker_name
@@ -42,6 +44,7 @@ from oq.store.base import (
     QUEUES,
     AddMany,
     Cancel,
+    Delete,
     Moved,
     NewTask,
     Op,
@@ -56,6 +59,9 @@ from oq.store.base import (
 from oq.streams import ChunkStream, Streams
 from oq.task import Phase, Priority, Status, Task, TaskSpec
 from oq.views import Views
+
+if TYPE_CHECKING:
+    from oq.config.tables import RetentionSettings
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +87,7 @@ class Queue:
         default_timeout: float | None,
         grace: float,
         limits: Limits,
+        retention: RetentionSettings,
         clock: Clock,
         inline_commits: bool | None,
         chance: random.Random,
@@ -130,6 +137,7 @@ class Queue:
         )
         self._scheduler.connect(self._committer, self._runner)
         registry.on_change(self._scheduler.look_around)
+        self._cleaner = Cleaner(self._committer, clock, retention)
         self._make_id = IdMaker()
         self._nursery: trio.Nursery | None = None
         self._running = False
@@ -218,7 +226,10 @@ class Queue:
     # Waiting
 
     async def wait(self, task_id: str) -> Task:
-        """Return the task once it is final. Raises TaskNotFound, or QueueClosed when the queue closes before."""
+        """Return the task once it is final.
+
+        Raises TaskNotFound, also when it was deleted meanwhile, or QueueClosed when the queue closes before.
+        """
         with self._hub.watch(task_id) as watch:
             while True:
                 seen = watch.version
@@ -231,9 +242,10 @@ class Queue:
                 await watch.changed(seen)
 
     async def wait_idle(self) -> None:
-        """Return when nothing runs here, nothing is ready that could start, and nothing waits for its next attempt.
+        """Return when nothing runs here, nothing is ready, and nothing waits for its next attempt.
 
-        Tasks that are scheduled, paused, or blocked by those, and tasks whose executor is missing, do not count.
+        Tasks that are scheduled, paused, or blocked by those, and tasks whose executor is missing, do not count. Those
+        that wait for an endpoint that rests do.
         """
         with self._hub.subscribe(capacity=1) as events:
             while True:
@@ -242,7 +254,7 @@ class Queue:
                 self._check_open()
                 if not self._scheduler.is_idle:
                     continue
-                if not (self._running and self._some_wait_for_an_attempt()):
+                if not (self._running and (self._scheduler.some_wait or self._some_wait_for_an_attempt())):
                     return
                 events.receive_nowait()
                 await anext(events, None)
@@ -296,6 +308,22 @@ class Queue:
     async def requeue_all(self, wanted: TaskFilter) -> int:
         """Make all failed and cancelled tasks that fit pending again, in steps; how many there were."""
         return await self._change_all(wanted, REQUEUEABLE, lambda task: Requeue(task_id=task.id, now=self._clock()))
+
+    async def delete(self, task_id: str) -> Task:
+        """Remove a final task with payload, result, output and attempts; returns it as it was, without these.
+
+        Raises TaskNotFound, IllegalMove unless it is final, TaskInUse while a task that comes after it is not final, or
+        DamagedRecord.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        task = self._views.brief(task_id)
+        await self._committer.apply(Delete(task_id=task_id, now=self._clock()))
+        return task
+
+    async def delete_all(self, wanted: TaskFilter) -> int:
+        """Remove all final tasks that fit and are not in use, in steps; how many there were."""
+        return await self._change_all(wanted, FINAL, lambda task: Delete(task_id=task.id, now=self._clock()))
 
     async def pause(self, queue: str | None = None) -> None:
         """Start nothing of this queue (None: of any) until it is resumed. What runs goes on; the pause is stored."""
@@ -377,13 +405,17 @@ class Queue:
         if not tasks:
             await trio.lowlevel.checkpoint()
             return []
-        for lane in {(task.head.queue, task.head.executor, task.head.lane) for task in tasks}:
-            self._scheduler.note_lane(lane)
+        lanes = {(task.head.queue, task.head.executor, task.head.lane) for task in tasks}
+        for lane in lanes:
+            self._scheduler.offers.note(lane)
         self._scheduler.look()  # so that the claim goes along in the same commit
         try:
             added = await self._committer.apply(AddMany(tasks=tasks, now=now, room=self._room))
-        except QueueFull as error:
-            raise QueueFull(error.what, error.limit, self._scheduler.starts.time_for(len(tasks))) from None
+        except OqError as error:
+            self._scheduler.offers.forget(lanes)
+            if isinstance(error, QueueFull):
+                raise QueueFull(error.what, error.limit, self._scheduler.starts.time_for(len(tasks))) from None
+            raise
         if on_final is not None:
             for entry in added.entries:
                 self._call_at_final(entry.task_id, on_final)
@@ -405,6 +437,7 @@ class Queue:
                     await _start_shielded(nursery, self._runner.run)
                     nursery.start_soon(self._scheduler.run)
                     nursery.start_soon(self._scheduler.renew)
+                    nursery.start_soon(self._cleaner.run)
                 yield
             except Exception as error:  # noqa: BLE001  # re-raised below, where no nursery wraps it in a group
                 failure = error
@@ -444,7 +477,7 @@ class Queue:
         except DamagedRecord as error:
             log.warning("whether task %s is final cannot be told: %s", task_id, error)
             return
-        if record is not None and record.state.status.final:
+        if record is None or record.state.status.final:
             self._hub.became_final(task_id)
 
     def _spawn_callback(self, task_id: str, on_final: OnFinal) -> None:
@@ -454,7 +487,11 @@ class Queue:
 
     async def _callback(self, task_id: str, on_final: OnFinal) -> None:
         try:
-            task = await self.get(task_id)
+            try:
+                task = await self.get(task_id)
+            except TaskNotFound:
+                log.warning("task %s was deleted before its callback could be called", task_id)
+                return
             if not task.final:  # it was requeued in between
                 self._call_at_final(task_id, on_final)
                 return

@@ -20,6 +20,8 @@ from oq.errors import DuplicateExecutor, InvalidExecutor, InvalidTask, UnknownAc
 from oq.executor import SUMMARY_LENGTH, Action, ChecksPayload, ChoosesLane, Chunk, Context, Executor, HasPools
 from oq.task import Priority, Status, Task, TaskHead, TaskSpec, TaskState, effective_timeout
 
+RESERVED_NAMES = ("all", "queue", "executor")
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -77,6 +79,8 @@ class Registry:
         name = getattr(executor, "name", None)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidExecutor(str(name), "the name must be lower-case letters, digits, _ and -")
+        if name in RESERVED_NAMES:
+            raise InvalidExecutor(name, "the name begins the names of oq's own pools; choose another one")
         if name in self._executors:
             raise DuplicateExecutor(name)
         for attribute in ("version", "description", "actions", "execute"):
@@ -184,9 +188,11 @@ class Registry:
 
     async def delegate(self, task: Task, ctx: Context, executor: str, action: str, payload: Any) -> Any:
         """Do another thing within the run of `task`; see `oq.executor.Context.delegate`."""
-        value = self.check(TaskSpec(executor=executor, action=action, payload=payload)).value
-        head = msgspec.structs.replace(task.head, executor=executor, action=action)
-        part = Task(seq=task.seq, head=head, state=task.state, payload=value, past_attempts=())
+        checked = self.check(TaskSpec(executor=executor, action=action, payload=payload))
+        head = msgspec.structs.replace(
+            task.head, executor=executor, action=action, lane=checked.lane, model=checked.model
+        )
+        part = Task(seq=task.seq, head=head, state=task.state, payload=checked.value, past_attempts=())
         return await self.get(executor).execute(part, ctx)
 
     @asynccontextmanager
@@ -326,8 +332,9 @@ class _DirectContext:
         else:
             await self._sink.send(numbered)
 
-    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:  # noqa: ARG002  # the protocol's signature
+    async def exchange(self, unit: str, pools: Sequence[str]) -> str | None:  # noqa: ARG002  # the protocol's signature
         """Nobody counts units here."""
+        await trio.lowlevel.checkpoint()
         return None
 
     async def delegate(self, executor: str, action: str, payload: Any) -> Any:

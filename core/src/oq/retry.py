@@ -43,11 +43,11 @@ class RetryPolicy:
     """How many attempts in all, the first one included; 1 means no retry."""
     delay: float = field(default=1.0, validator=_positive)
     """Seconds before the second attempt."""
-    factor: float = field(default=2.0, validator=_at_least_one)
+    factor: float = field(default=2.0, validator=_at_least_one, metadata={"duration": False})
     """By how much each wait is longer than the one before."""
     max_delay: float = field(default=300.0, validator=_positive)
     """Seconds; no wait of this policy is longer."""
-    jitter: float = field(default=0.1, validator=_share)
+    jitter: float = field(default=0.1, validator=_share, metadata={"duration": False})
     """The share of each wait that chance may take off, so that many failures do not come back together."""
 
 

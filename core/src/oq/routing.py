@@ -66,6 +66,7 @@ class Lane:
     """What the name of a lane says: tasks of one lane may go to the same endpoints."""
 
     model: str
+    """A name that does not itself end like what may follow it in a lane's name: ` [own] @endpoint (remote)`."""
     remote: bool = False
     """Whether its tasks ask for a remote endpoint."""
     own: str | None = None
@@ -93,11 +94,14 @@ def serves(endpoint: Endpoint, model: str) -> bool:
 
 
 def groups(endpoints: Iterable[E], health: Callable[[E], Health]) -> list[list[E]]:
-    """Those that may be given work, the group to be preferred first: healthy before tried, then by priority."""
+    """Those that may be given work, the group to be preferred first: by priority, then healthy before tried.
+
+    Were all healthy ones before all tried ones, one that failed would never be tried while another one has room.
+    """
     order = list(Health)
 
     def rank(endpoint: E) -> tuple[int, int]:
-        return order.index(health(endpoint)), -endpoint.priority
+        return -endpoint.priority, order.index(health(endpoint))
 
     usable = sorted((endpoint for endpoint in endpoints if health(endpoint) is not Health.RESTING), key=rank)
     return [list(group) for _, group in groupby(usable, rank)]
@@ -110,13 +114,15 @@ def lane_pools(
     pool: Callable[[E], str],
     routing: Routing,
 ) -> LanePools | None:
-    """What tasks of the lane need; None when no endpoint can take any of them at present.
+    """What tasks of the lane need; None when no endpoint may ever take them.
 
-    `endpoints` are those that serve the lane's model.
+    While all that may rest, that is a choice out of nothing. `endpoints` are those that serve the lane's model.
     """
     endpoints = list(endpoints)
     near = [endpoint for endpoint in endpoints if not endpoint.remote]
     far = [endpoint for endpoint in endpoints if endpoint.remote]
+    if not (far or (near and (routing.fallback_to_local or not lane.remote))):
+        return None
 
     def choices(*sides: list[E]) -> Choices:
         return tuple(tuple(map(pool, group)) for side in sides for group in groups(side, health))
@@ -135,5 +141,4 @@ def lane_pools(
         )
     else:
         usual = choices(near, far)
-    pools = LanePools(choices=usual or NOBODY, urgent=urgent)
-    return pools if any([*pools.choices, *away]) else None
+    return LanePools(choices=usual or NOBODY, urgent=urgent)

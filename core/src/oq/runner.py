@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol, cast
@@ -40,7 +40,7 @@ class Units(Protocol):
 
     def release(self, run: Run, units: Sequence[str]) -> None: ...
 
-    def exchange(self, unit: str, pools: Sequence[str]) -> str | None: ...
+    async def exchange(self, unit: str, pools: Sequence[str]) -> str | None: ...
 
 
 class Stop(Enum):
@@ -72,7 +72,7 @@ class Active:
     run: Run
     _streams: Streams
     _registry: Registry
-    _exchange: Callable[[str, Sequence[str]], str | None]
+    _exchange: Callable[[str, Sequence[str]], Awaitable[str | None]]
     epoch: int
     attempt: int
     started_at: datetime
@@ -94,11 +94,12 @@ class Active:
         """See `oq.executor.Context.emitted`."""
         return 0 if self.output is None else self.output.next_index
 
-    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
+    async def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
         """See `oq.executor.Context.exchange`."""
-        if unit not in self.units or self.stop is not None:
+        if unit not in self.units:
+            await trio.lowlevel.checkpoint()
             return None
-        taken = self._exchange(unit, pools)
+        taken = await self._exchange(unit, pools)
         if taken is not None:
             held = list(self.units)
             held[held.index(unit)] = taken
@@ -275,7 +276,8 @@ class Runner:
             block=block,
         )
         del self._active[run.seq, run.state.epoch]
-        self._units.release(run, active.units)
+        units, active.units = active.units, ()
+        self._units.release(run, units)
         self._committer.post(finish, self._recorded if output is None else self._recorded_with(output))
         if not self._active:
             self._changed.unpark_all()

@@ -8,33 +8,28 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import cast
 
+import outcome
 import trio
-from attrs import define
+from attrs import define, frozen
 
-from oq.choose import Offer
 from oq.clock import Clock
-from oq.codec import decode_as
 from oq.committer import Committer
 from oq.errors import StoreError
 from oq.events import EventKind
-from oq.executor import Choices, HasPools, LanePools
-from oq.query import QueueSettings
+from oq.offers import EVERYTHING, Offers
 from oq.rate import RateMeter
 from oq.registry import Registry
 from oq.runner import Runner
-from oq.store.base import QUEUES, Advance, Advanced, Claim, Claimed, Op, Refused, Renew, Renewed, Reply, Run, Store
+from oq.store.base import Advance, Advanced, Claim, Claimed, Op, Refused, Renew, Renewed, Reply, Run, Store
 from oq.store.transitions import runs_alone
-from oq.task import Phase, Priority
+from oq.task import Phase
 
 log = logging.getLogger(__name__)
-
-EVERYTHING = "all"
-"""The pool that every task takes a unit of: the workers of this process."""
 
 LONGEST_SLEEP = 30.0
 """Seconds after which the wall clock is read again, so that a step of it is noticed."""
@@ -48,11 +43,6 @@ PAUSE_AFTER_FAILURE = 1.0
 _ENDS_RUNS = frozenset({EventKind.CANCELLED, EventKind.LOST, EventKind.FAILED})
 """What ends a run from outside; a run that ended by itself is not in progress any more when its event comes."""
 
-Lane = tuple[str, str, str]
-UNLIMITED = 2**31
-HIGHEST = 255
-"""No priority is above this number."""
-
 
 @define
 class Pool:
@@ -60,6 +50,15 @@ class Pool:
 
     capacity: int
     used: int = 0
+
+
+@frozen(eq=False)
+class _Exchange:
+    """A run that waits to give one unit back for another."""
+
+    task: trio.lowlevel.Task
+    unit: str
+    pools: Sequence[str]
 
 
 class Scheduler:
@@ -75,20 +74,11 @@ class Scheduler:
         executor_limits: Mapping[str, int],
         worker_name: str,
     ) -> None:
-        self._store = store
-        self._registry = registry
+        self.offers = Offers(store, registry, workers=workers, executor_limits=executor_limits)
+        """What could start here."""
         self._clock = clock
-        self._executor_limits = dict(executor_limits)
         self._worker = worker_name
         self._pools: dict[str, Pool] = {EVERYTHING: Pool(workers)}
-        self._queues: dict[str, QueueSettings] = {}
-        self._lanes: frozenset[Lane] = frozenset()
-        self._noted: set[Lane] = set()
-        """Lanes of tasks that are being submitted here, until the store has them."""
-        self._lanes_version = -1
-        self._offers: tuple[Offer, ...] = ()
-        self._stale = True
-        """Whether lanes, pools or settings changed since the offers were made."""
         self._may_start = True
         """Whether some offered lane may have a ready task that units allow to start."""
         self._more = False
@@ -99,8 +89,8 @@ class Scheduler:
         self._claim_in_flight = False
         self._alone: Run | None = None
         """The task that runs alone, while it does."""
-        self._by_backlog = False
-        """Whether what is offered depends on how many tasks are ready."""
+        self._exchanges: deque[_Exchange] = deque()
+        """Runs that wait to exchange a unit until the claim is back."""
         self._leases = not store.exclusive
         self._next_at: datetime | None = None
         self._advance_wanted = True
@@ -135,20 +125,19 @@ class Scheduler:
 
     def look_around(self) -> None:
         """Lanes, pools or settings may have changed, here or in another process."""
-        self._stale = True
+        self.offers.stale = True
         self._advance_wanted = True
         self._timer.set()
         self.look()
 
-    def note_lane(self, lane: Lane) -> None:
-        """A task of this lane is about to be submitted, so that it can start with the commit that stores it."""
-        if lane not in self._lanes and lane not in self._noted:
-            self._noted.add(lane)
-            self._stale = True
-
     @property
     def workers(self) -> int:
         return self._pools[EVERYTHING].capacity
+
+    @property
+    def some_wait(self) -> bool:
+        """Whether ready tasks were left behind that may start once their executor has a choice for them again."""
+        return self._more and self.offers.some_wait
 
     @property
     def is_idle(self) -> bool:
@@ -164,7 +153,7 @@ class Scheduler:
         free = everything.capacity - everything.used
         if not (self._claiming and self._may_start and free > 0 and self._alone is None):
             return None
-        if self._stale or self._by_backlog:
+        if self.offers.stale or self.offers.backlog_turned():
             self._make_offers()
         self._may_start = self._freed = False
         self._claims += 1
@@ -173,7 +162,7 @@ class Scheduler:
         claim = Claim(
             token=f"{self._worker}/{self._claims}",
             worker=self._worker,
-            offers=self._offers,
+            offers=self.offers.made,
             free={name: pool.capacity - pool.used for name, pool in self._pools.items()},
             limit=free,
             idle=everything.used == 0,
@@ -186,12 +175,20 @@ class Scheduler:
         self._claim_in_flight = False
         if isinstance(reply, Refused):
             self._may_start = True  # the committer asks again once the store takes commits
-            return
-        claimed = cast("Claimed", reply)
-        if claimed.lanes_version != self._lanes_version:
-            self._stale = True
+        else:
+            self._take(cast("Claimed", reply))
+        while self._exchanges:
+            asked = self._exchanges.popleft()
+            trio.lowlevel.reschedule(asked.task, outcome.Value(self._exchange(asked.unit, asked.pools)))
+
+    def _take(self, claimed: Claimed) -> None:
+        """Start what was claimed."""
+        if claimed.lanes_version != self.offers.lanes_version:
+            self.offers.stale = True
             self._may_start = True
             self._committer.poke()
+        elif self.offers.backlog_turned():
+            self.look()
         self._more = claimed.more
         self.starts.count(len(claimed.runs))
         if claimed.set_aside or (claimed.more and self._freed):
@@ -208,8 +205,7 @@ class Scheduler:
 
     def heard(self, reply: Reply) -> None:
         """Take note of what became ready, of new timers, and of followers left to tell."""
-        # a claim in flight is in the same batch, behind what made a task ready
-        looks = self._by_backlog or not self._claim_in_flight
+        looks = not self._claim_in_flight  # it is in the same batch, behind what made a task ready
         may_start = False
         for event in reply.events:
             if looks and event.phase is Phase.READY:
@@ -227,8 +223,25 @@ class Scheduler:
             self._advance_wanted = True
             self._timer.set()
 
-    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
-        """Take a unit of the first of `pools` that has one free, and `unit` back for it; None when there is none."""
+    async def exchange(self, unit: str, pools: Sequence[str]) -> str | None:
+        """Take a unit of the first of `pools` that has one free, and `unit` back for it; None when there is none.
+
+        Waits for a claim that is on its way, for what is free now has been promised to it.
+        """
+        if not self._claim_in_flight:
+            await trio.lowlevel.checkpoint()
+        if not self._claim_in_flight:
+            return self._exchange(unit, pools)
+        asked = _Exchange(trio.lowlevel.current_task(), unit, pools)
+        self._exchanges.append(asked)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._exchanges.remove(asked)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return cast("str | None", await trio.lowlevel.wait_task_rescheduled(abort))
+
+    def _exchange(self, unit: str, pools: Sequence[str]) -> str | None:
         for name in pools:
             pool = self._pools.get(name)
             if pool is not None and pool.used < pool.capacity:
@@ -250,87 +263,12 @@ class Scheduler:
         if self._more or self._may_start:
             self.look()
 
-    # Offers
-
     def _make_offers(self) -> None:
-        self._stale = self._by_backlog = False
-        self._lanes_version, stored = self._store.lanes()
-        self._noted -= stored
-        self._lanes = stored | self._noted
-        self._queues = {
-            name: decode_as(value.data, QueueSettings) for name, value in self._store.values(QUEUES).items()
-        }
-        units = self._pools_of_executors()
-        pools = {EVERYTHING: self.workers}
-        for own in units.values():
-            pools |= own
-        offers: list[Offer] = []
-        for lane in sorted(lane for lane in self._lanes if lane[1] in units):
-            try:
-                offered = self._offer(lane)
-            except Exception:  # whatever an executor does when asked what a lane needs
-                log.exception("executor %r cannot say what tasks of lane %r need, so they wait", lane[1], lane[2])
-                continue
-            if offered:
-                offers += offered
-                pools[f"queue:{lane[0]}"] = self._queue_limit(lane[0])
-                pools[f"executor:{lane[1]}"] = self._executor_limits.get(lane[1], UNLIMITED)
-        self._offers = tuple(offers)
+        pools = self.offers.make()
         for name, capacity in pools.items():
             self._pools.setdefault(name, Pool(capacity)).capacity = capacity
         for name in [name for name, pool in self._pools.items() if name not in pools and not pool.used]:
             del self._pools[name]
-
-    def _pools_of_executors(self) -> dict[str, dict[str, int]]:
-        """By executor, its pools and their units; those that cannot say are left out. One may offer another's pools."""
-        units: dict[str, dict[str, int]] = {}
-        for executor in self._registry.executors():
-            try:
-                own = executor.pools() if isinstance(executor, HasPools) else {}
-                units[executor.name] = {pool: int(number) for pool, number in own.items() if not _is_oqs_own(pool)}
-            except Exception:  # whatever an executor does when asked for its pools
-                log.exception("executor %r cannot say what its pools are, so its tasks wait", executor.name)
-        return units
-
-    def _offer(self, lane: Lane) -> list[Offer]:
-        """The offers of a lane; none when its tasks cannot be run at present."""
-        queue, name, own_lane = lane
-        executor = self._registry.get(name)
-        wanted = executor.lane_pools(own_lane) if isinstance(executor, HasPools) else LanePools()
-        if wanted is None:
-            return []
-        needs = (EVERYTHING, f"queue:{queue}", f"executor:{name}", *wanted.needs)
-        return [
-            Offer(
-                queue=queue, executor=name, lane=own_lane, needs=needs, choices=choices, lowest=lowest, highest=highest
-            )
-            for lowest, highest, choices in self._bands(queue, wanted)
-        ]
-
-    def _bands(self, queue: str, wanted: LanePools) -> Iterator[tuple[int, int, Choices]]:
-        """The ranges of priorities that have the same choices at present."""
-        if not wanted.urgent:
-            yield 0, HIGHEST, wanted.choices
-            return
-        backlog = 0
-        if any(rule.backlog for rule in wanted.urgent):
-            self._by_backlog = True
-            backlog = self._backlog(queue)
-        lowest = 0
-        for choices, band in groupby(Priority, lambda priority: wanted.choices_for(priority, backlog)):
-            *_, last = band
-            highest = HIGHEST if last is max(Priority) else last
-            yield lowest, highest, choices
-            lowest = highest + 1
-
-    def _backlog(self, queue: str) -> int:
-        """How many tasks of the queue are ready."""
-        counts = self._store.counts()
-        return sum(count.number for count in counts if count.queue == queue and count.phase is Phase.READY)
-
-    def _queue_limit(self, queue: str) -> int:
-        settings = self._queues.get(queue)
-        return UNLIMITED if settings is None or settings.limit is None else settings.limit
 
     # Timers
 
@@ -358,8 +296,8 @@ class Scheduler:
             if isinstance(reply, Advanced):
                 self._next_at = reply.next_at
                 self._advance_wanted = self._advance_wanted or reply.more
-                if reply.lanes_version != self._lanes_version:
-                    self._stale = True
+                if reply.lanes_version != self.offers.lanes_version:
+                    self.offers.stale = True
                     self.look()
             else:
                 self._advance_wanted = refused = True
@@ -387,11 +325,6 @@ class Scheduler:
                 continue
             for seq, epoch in renewed.lost:
                 self._runner.end_over(seq, epoch)
-
-
-def _is_oqs_own(pool: str) -> bool:
-    """Whether no executor may say how many units the pool has."""
-    return pool == EVERYTHING or pool.startswith(("queue:", "executor:"))
 
 
 def new_worker_name() -> str:

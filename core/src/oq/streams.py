@@ -192,6 +192,7 @@ class Streams:
         A new run, which begins from the start, is announced. Raises TaskNotFound, or QueueClosed when the queue closes
         before the end.
         """
+        seq: int | None = None
         epoch, index = 0, 0
         with self._hub.watch(task_id) as watch:
             while True:
@@ -199,8 +200,9 @@ class Streams:
                 if self._closed:
                     raise QueueClosed
                 record = self._store.get(task_id)
-                if record is None:
+                if record is None or record.seq != (seq or record.seq):  # or another task has its id by now
                     raise TaskNotFound(task_id)
+                seq = record.seq
                 chunks = self._from(record.seq, epoch, index)
                 for chunk in chunks:
                     index = chunk.index + 1

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from oq.codec import decode, decode_as
 from oq.errors import AmbiguousId, InvalidQuery, TaskNotFound
-from oq.query import Page, QueueSettings, TaskFilter
+from oq.query import Count, Page, QueueSettings, TaskFilter
 from oq.registry import Registry
 from oq.stats import QueueStats, add_up
 from oq.store.base import EVERY_QUEUE, QUEUES, Record, Store
@@ -86,12 +86,13 @@ class Views:
 
     def numbers(self) -> tuple[QueueStats, dict[str, QueueStats]]:
         """All tasks in numbers, and those of each queue."""
-        counts = self._store.counts()
-        names = sorted({count.queue for count in counts})
-        paused = {name for name in names if _is_paused(name, self.paused())}
-        return add_up(counts, paused), {
-            name: add_up([count for count in counts if count.queue == name], paused) for name in names
-        }
+        by_queue: dict[str, list[Count]] = {}
+        for count in self._store.counts():
+            by_queue.setdefault(count.queue, []).append(count)
+        stored = self.paused()
+        paused = {name for name in by_queue if _is_paused(name, stored)}
+        everything = [count for counts in by_queue.values() for count in counts]
+        return add_up(everything, paused), {name: add_up(by_queue[name], paused) for name in sorted(by_queue)}
 
     def paused(self) -> set[str]:
         """The names of the queues that are paused, `*` for all."""

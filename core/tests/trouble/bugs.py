@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from oq.store.base import Claim, Op, Reply
-from oq.store.lmdb import LmdbStore
+from msgspec.structs import replace
+
+from oq.store.base import Claim, Op, Purge, Reply
+from oq.store.lmdb import LmdbStore, deleting
 from oq.store.lmdb.writer import Cache, Move, Writer
-from oq.task import Phase
+from oq.task import Phase, TaskHead, TaskState
 
 
 class BelievesItself(LmdbStore):
@@ -87,6 +90,77 @@ class ClaimsInTwo(LmdbStore):
         return replies
 
 
+class DeletesWhatIsNeeded(LmdbStore):
+    """Never knows that a task is in use."""
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        with _replaced(deleting, "needing", lambda _writer, _seq: None):
+            return super().apply(ops)
+
+
+class NeedsNothingAgain(LmdbStore):
+    """Forgets that a requeued task needs its parents again."""
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        refer = Writer._refer
+
+        def forgetful(writer: Writer, seq: int, head: TaskHead, state: TaskState) -> None:
+            if state.status.final or state.epoch == 0:
+                refer(writer, seq, head, state)
+
+        with _replaced(Writer, "_refer", forgetful):
+            return super().apply(ops)
+
+
+class LeavesEdges(LmdbStore):
+    """Does not take a deleted follower off its parent's list."""
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        remove = deleting._remove
+
+        def careless(writer: Writer, seq: int, head: TaskHead, state: TaskState) -> None:
+            known, writer.cache.follower_edges = writer.cache.follower_edges, False
+            remove(writer, seq, head, state)
+            writer.cache.follower_edges = known
+
+        with _replaced(deleting, "_remove", careless):
+            return super().apply(ops)
+
+
+class StaysInUse(LmdbStore):
+    """Does not believe that a final task needs nothing any more."""
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        refer = Writer._refer
+
+        def clinging(writer: Writer, seq: int, head: TaskHead, state: TaskState) -> None:
+            if not state.status.final:
+                refer(writer, seq, head, state)
+
+        with _replaced(Writer, "_refer", clinging):
+            return super().apply(ops)
+
+
+class PurgesTheNewest(LmdbStore):
+    """Counts tasks that were left for those that may go, when it goes on with a purge."""
+
+    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
+        astray = [
+            replace(op, cursor=replace(op.cursor, left=0)) if isinstance(op, Purge) and op.cursor else op for op in ops
+        ]
+        return super().apply(astray)
+
+
+@contextmanager
+def _replaced(where: Any, name: str, value: Any) -> Iterator[None]:
+    real = getattr(where, name)
+    setattr(where, name, value)
+    try:
+        yield
+    finally:
+        setattr(where, name, real)
+
+
 class _Keeping(Cache):
     """A cache in which one field cannot be set to one value."""
 
@@ -99,4 +173,15 @@ class _Keeping(Cache):
             super().__setattr__(name, value)
 
 
-BUGS = (BelievesItself, ForgetsOthers, RemembersRuns, OneByOne, ClaimsInTwo)
+BUGS = (
+    BelievesItself,
+    ForgetsOthers,
+    RemembersRuns,
+    OneByOne,
+    ClaimsInTwo,
+    DeletesWhatIsNeeded,
+    NeedsNothingAgain,
+    LeavesEdges,
+    StaysInUse,
+    PurgesTheNewest,
+)

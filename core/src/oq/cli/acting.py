@@ -1,4 +1,4 @@
-"""`oq cancel`, `oq priority` and `oq retry`: what can be done to tasks, by name or by what they have in common."""
+"""`oq cancel`, `oq retry`, `oq delete` and `oq priority`: done to tasks, by name or by what they have in common."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ def retry(session: Session, task_ids: tuple[str, ...], wanted: TaskFilter, *, ev
     _act(
         session,
         _Verb("requeued", lambda queue, task_id: queue.requeue(task_id), lambda queue: queue.requeue_all(wanted)),
+        task_ids,
+        wanted,
+        everything=everything,
+    )
+
+
+@click.command("delete")
+@_IDS
+@filter_options
+@_ALL
+@session_options
+def delete(session: Session, task_ids: tuple[str, ...], wanted: TaskFilter, *, everything: bool) -> None:
+    """Remove final tasks with payload, result and output, for good.
+
+    A task stays while another one that comes after it is not final. `oq delete --status completed` removes all that
+    completed; the settings of the table [retention] do so by age.
+    """
+    _act(
+        session,
+        _Verb("deleted", lambda queue, task_id: queue.delete(task_id), lambda queue: queue.delete_all(wanted)),
         task_ids,
         wanted,
         everything=everything,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -10,7 +9,7 @@ import click
 from oq.admission import admit
 from oq.batch import Check, parse_batch
 from oq.cli.session import Session, session_options
-from oq.cli.submitting import submit_all
+from oq.cli.submitting import read_standard_input, submit_all
 from oq.clock import wall_clock
 from oq.config import read_text
 from oq.errors import InvalidTask, Problem
@@ -31,7 +30,7 @@ def batch(session: Session, file: str, *, sync: bool) -> None:
     """
     name = "standard input" if file == "-" else file
     try:
-        text = _standard_input() if file == "-" else read_text(Path(file))
+        text = read_standard_input() if file == "-" else read_text(Path(file))
     except ValueError as error:
         raise InvalidTask(str(error), "--file") from None
     try:
@@ -44,13 +43,6 @@ def batch(session: Session, file: str, *, sync: bool) -> None:
     session.note(f"{name} holds no tasks")
     if session.as_json:
         session.emit([])
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"standard input is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _check(session: Session) -> Check:

@@ -6,7 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -38,23 +38,27 @@ _PAGE = 200
 def export(session: Session, wanted: TaskFilter, form: str, file: str | None) -> None:
     """Write tasks with payload, result and all attempts, newest first: a line of JSON each, or a row of CSV."""
     make = {"jsonl": _json_line, "csv": _csv_row}[form]
-    with ExitStack() as stack:
-        out: IO[str] = sys.stdout if file is None else stack.enter_context(_opened(file))
-        if form == "csv":
-            out.write(_row([*_COLUMNS, "failure_type", "failure_message", "payload", "result"]))
-        number = session.look(lambda queue: _write_all(queue, wanted, make, out))
-    if file is not None:
-        session.note(f"{number_of(number, 'task')} written to {file}")
-
-
-def _opened(file: str) -> IO[str]:
+    head = _row([*_COLUMNS, "failure_type", "failure_message", "payload", "result"]) if form == "csv" else ""
+    if file is None:
+        session.look(lambda queue: _write_all(queue, wanted, head, make, sys.stdout))
+        return
+    session.require_queue()
+    unfinished = Path(f"{file}.part")  # so that an older export is not lost before this one is whole
     try:
-        return Path(file).open("w", encoding="utf-8", newline="")
+        with unfinished.open("w", encoding="utf-8", newline="") as out:
+            number = session.look(lambda queue: _write_all(queue, wanted, head, make, out))
+        unfinished.replace(file)
     except OSError as error:
         raise InvalidQuery(f"--file: {file} cannot be written: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+    session.note(f"{number_of(number, 'task')} written to {file}")
 
 
-async def _write_all(queue: Queue, wanted: TaskFilter, make: Callable[[Task], str], out: IO[str]) -> int:
+async def _write_all(queue: Queue, wanted: TaskFilter, head: str, make: Callable[[Task], str], out: IO[str]) -> int:
+    """Write the tasks; gives how many there were."""
+    out.write(head)
     number = 0
     cursor: int | None = None
     while True:
@@ -77,8 +81,8 @@ def _csv_row(task: Task) -> str:
     return _row(
         [
             *(_cell(shown[name]) for name in _COLUMNS),
-            "" if failure is None else failure.type,
-            "" if failure is None else failure.message,
+            _cell(None if failure is None else failure.type),
+            _cell(None if failure is None else failure.message),
             _cell(shown["payload"]),
             _cell(shown["result"]),
         ]

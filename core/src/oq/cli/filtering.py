@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
 from functools import update_wrapper
 from typing import Any, TypeVar
 
@@ -61,15 +62,14 @@ _NAMES = [field.name for field in attrs.fields(TaskFilter) if field.name not in 
 
 
 def _moment(option: str, text: str) -> datetime:
-    """A moment, or that so long ago."""
-    try:
+    """A moment, the beginning of a day here, or that so long ago."""
+    with suppress(click.BadParameter):
         return MOMENT.convert(text, None, None)  # type: ignore[no-any-return]
-    except click.BadParameter:
-        from datetime import timedelta
-
-        try:
-            return wall_clock() - timedelta(seconds=DURATION.convert(text, None, None))
-        except (click.BadParameter, OverflowError):
-            raise InvalidQuery(
-                f"--{option}: {text!r} is neither a moment such as 2026-01-31T09:00:00Z nor an age such as 2h"
-            ) from None
+    with suppress(ValueError, OverflowError):
+        return datetime.combine(date.fromisoformat(text), time.min).astimezone(UTC)
+    with suppress(click.BadParameter, OverflowError):
+        return wall_clock() - timedelta(seconds=DURATION.convert(text, None, None))
+    raise InvalidQuery(
+        f"--{option}: {text!r} is neither a moment such as 2026-01-31T09:00:00Z, a day such as 2026-01-31, nor an age "
+        "such as 2h"
+    )

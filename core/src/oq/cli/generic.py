@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from oq.cli.submitting import SubmitOptions, submit_options
+from oq.cli.submitting import SubmitOptions, read_standard_input, submit_options
 from oq.config import read_text
 from oq.errors import InvalidTask
 from oq.task import TaskSpec
@@ -28,7 +27,7 @@ def generic(*, options: SubmitOptions, executor: str, action: str, payload: str)
 def _read(payload: str) -> Any:
     try:
         if payload == "-":
-            payload = sys.stdin.buffer.read().decode()
+            payload = read_standard_input()
         elif payload.startswith("@"):
             payload = read_text(Path(payload[1:]))
         value = json.loads(payload)

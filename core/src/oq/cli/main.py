@@ -35,12 +35,16 @@ BUILT_IN = (
     CliCommand(path=("cancel",), summary="Cancel tasks.", load="oq.cli.acting:cancel"),
     CliCommand(path=("priority",), summary="Change how urgent tasks are.", load="oq.cli.acting:priority"),
     CliCommand(path=("retry",), summary="Run failed or cancelled tasks again.", load="oq.cli.acting:retry"),
+    CliCommand(path=("delete",), summary="Remove final tasks.", load="oq.cli.acting:delete"),
     CliCommand(path=("export",), summary="Write tasks and results to a file.", load="oq.cli.exporting:export"),
     CliCommand(path=("pause",), summary="Start no more tasks.", load="oq.cli.controlling:pause"),
     CliCommand(path=("resume",), summary="Start tasks again.", load="oq.cli.controlling:resume"),
     CliCommand(path=("stats",), summary="Show the queue in numbers.", load="oq.cli.looking:stats"),
     CliCommand(path=("completion",), summary="Print a shell's completion script.", load="oq.cli.completing:completion"),
     CliCommand(path=("plugins",), summary="Show what is installed.", load="oq.cli.looking:plugins"),
+    CliCommand(
+        path=("config",), summary="Show every setting and where it comes from.", load="oq.cli.configuring:config"
+    ),
     CliCommand(path=("check",), summary="Look for damage in the store.", load="oq.cli.checking:check"),
 )
 
@@ -140,6 +144,8 @@ def run(arguments: list[str] | None = None) -> None:
         code = main.main(arguments, prog_name="oq", obj=session, standalone_mode=False) or 0
     except BaseException as error:  # noqa: BLE001  # the last stop: no traceback reaches a user who did not ask for it
         code = _end(_cause(error), session)
+    finally:
+        session.close()
     sys.exit(code)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ import attrs
 import click
 
 from oq.cli.session import Session
-from oq.cli.submitting import SubmitOptions, submit_options
+from oq.cli.submitting import SubmitOptions, read_standard_input, submit_options
 from oq.config import read_text
 from oq.errors import InvalidTask
 from oq.models import EXECUTORS, conversation, parse_message
@@ -95,6 +94,8 @@ def generate(
     **common: Any,
 ) -> None:
     """Let a model continue a text."""
+    if prompt is not None and text is not None:
+        raise click.UsageError("give the text or --prompt, not both")
     asked = _text(text if prompt is None else prompt, file)
     if asked is None:
         raise click.UsageError("give a text, --prompt or --file")
@@ -166,17 +167,16 @@ def _text(text: str | None, file: str | None) -> str | None:
     """What the model is given, as an argument or from a file; a lone `-` is what is piped in."""
     if text is not None and file is not None:
         raise click.UsageError("give the text or --file, not both")
-    if file is None and text != "-":
-        return text
-    if file in (None, "-"):
-        try:
-            return sys.stdin.buffer.read().decode()
-        except UnicodeDecodeError as error:
-            raise click.UsageError(f"standard input is not UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        return read_text(Path(str(file)))
+        if file is not None and file != "-":
+            text = read_text(Path(file))
+        elif "-" in (text, file):
+            text = read_standard_input()
     except ValueError as error:
         raise InvalidTask(str(error), "--file") from None
+    if text is not None and not text.strip():
+        raise click.UsageError("the text is empty")
+    return text
 
 
 def _images(files: tuple[str, ...]) -> list[str]:

@@ -7,19 +7,21 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable
 from functools import update_wrapper
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from attrs import define
+from attrs import define, field
 
 from oq.cli.rendering import harmless, harmless_json
 from oq.codec import to_json
 from oq.config import Settings, load_settings
 from oq.errors import StoreFormat
-from oq.plugins import Plugins, load_plugins
+from oq.plugins import GROUP, Plugins, load_plugins
 
 if TYPE_CHECKING:
+    import logging
     from contextlib import AbstractAsyncContextManager
 
     from oq.queue import Queue
@@ -46,12 +48,16 @@ class Session:
     debug: bool = False
     _settings: Settings | None = None
     _plugins: Plugins | None = None
+    _noted: set[str] = field(factory=set)
+    _log: logging.Handler | None = None
 
     def choose(self, option: str, value: Any) -> None:
         """Take note of an option that every command has."""
         setattr(self, option, value)
+        if option in ("config", "queue"):
+            self._settings = None
         if option == "config":
-            self._settings = self._plugins = None
+            self._plugins = None
 
     @property
     def as_json(self) -> bool:
@@ -61,7 +67,12 @@ class Session:
     def settings(self) -> Settings:
         """The settings; raises InvalidSettings."""
         if self._settings is None:
-            self._settings = load_settings(self.config)
+            arguments = {} if self.queue is None else {"queue.path": self.queue}
+            self._settings = load_settings(self.config, arguments=arguments)
+            for note in self._settings.notes:
+                if note not in self._noted:
+                    self._noted.add(note)
+                    self.note(f"oq: {note}")
         return self._settings
 
     @property
@@ -74,7 +85,7 @@ class Session:
     @property
     def location(self) -> str:
         """Which queue is meant."""
-        return self.queue or self.settings.queue.path
+        return self.queue or str(self.settings.queue.path)
 
     def command(self, *words: str) -> str:
         """Another command for the same queue, as a person would type it."""
@@ -87,6 +98,7 @@ class Session:
         from oq.opening import open_queue
 
         self._refuse_file()
+        self._start_logging()
         return open_queue(self.location, workers=workers, settings=self.settings, plugins=self.plugins)
 
     def open_or_watch(self) -> AbstractAsyncContextManager[Queue]:
@@ -94,6 +106,7 @@ class Session:
         from oq.opening import open_queue
 
         self._refuse_file()
+        self._start_logging()
         return open_queue(self.location, settings=self.settings, plugins=self.plugins, if_run_elsewhere="watch")
 
     def look(self, body: Callable[[Queue], Awaitable[T]]) -> T:
@@ -151,6 +164,26 @@ class Session:
 
         await trio.to_thread.run_sync(_write, text, err, abandon_on_cancel=True)
 
+    def close(self) -> None:
+        """Log no more."""
+        if self._log is not None:
+            from oq.cli.logs import stop_logging
+
+            stop_logging(self._log)
+            self._log = None
+
+    def _start_logging(self) -> None:
+        """Log what oq and its plugins say, as the settings say."""
+        if self._log is None:
+            from oq.cli.logs import start_logging
+
+            packages = {"oq", *(entry.module.partition(".")[0] for entry in entry_points(group=GROUP))}
+            try:
+                self._log = start_logging(self.settings.logging, packages)
+            except OSError as error:
+                file = self.settings.logging.file
+                raise self.settings.error("logging.file", f"cannot write to {file}: {error.strerror}") from None
+
     def _directory(self) -> Path | None:
         """The directory that is meant, if it is one."""
         scheme, separator, rest = self.location.rpartition("://")
@@ -192,7 +225,7 @@ _OPTIONS: tuple[Callable[[F], F], ...] = tuple(
     click.option(*names, expose_value=False, callback=_choose, **how)
     for names, how in (
         (("--queue", "--data-dir"), {"metavar": "WHERE", "help": "A directory or store URL.  [env: OQ_QUEUE]"}),
-        (("--config",), {"metavar": "FILE", "help": "The settings file.  [default: oq.toml, if it is there]"}),
+        (("--config",), {"metavar": "FILE", "help": "The settings file.  [default: the first that is found]"}),
         (("--output",), {"type": click.Choice(["table", "json"]), "help": "For people or for programs."}),
         (("--debug",), {"is_flag": True, "default": None, "help": "Show tracebacks."}),
     )

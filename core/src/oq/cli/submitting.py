@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import update_wrapper
@@ -125,6 +126,14 @@ def submit_options(command: F) -> F:
     for option in reversed(_TASK_OPTIONS):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[no-any-return]  # click's decorators keep the callable but not its type
+
+
+def read_standard_input() -> str:
+    """All that is piped in; raises ValueError with a sentence when it is not UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def submit_all(session: Session, specs: Sequence[TaskSpec], *, wait: bool, stream: bool = False) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 import trio
-from attrs import define, field
+from attrs import Factory, define, field
 
+from oq.cli.printing import Printer
 from oq.cli.rendering import finished_line, harmless, number_of, retry_line
 from oq.cli.running import stop_gently
 from oq.cli.session import INTERRUPTED, Session
@@ -18,8 +19,6 @@ from oq.clock import wall_clock
 from oq.codec import task_as_dict, to_json
 from oq.events import EventKind
 from oq.hub import EventFilter, Subscription
-from oq.models import ChunkKind
-from oq.streams import StreamRestarted
 from oq.task import Status, Task, TaskSpec
 
 if TYPE_CHECKING:
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 _FOLLOWERS = 50
 """How many tasks are watched at once, since each change by another process is looked into for every one of them."""
-
-_ASIDE = ("stderr", ChunkKind.THINKING)
-"""Kinds of chunks that go beside the output."""
 
 _RETRIES = EventFilter(kinds=frozenset({EventKind.RETRYING}))
 
@@ -52,20 +48,24 @@ def wait_for(session: Session, ids: Sequence[str], *, stream: bool) -> list[Task
 
 def print_output(session: Session, task_id: str, *, follow: bool) -> None:
     """Print what the task has put out, and with `follow` what comes, until it is final or a signal comes."""
-    waiting = _Waiting(session, (), stream=True, ids=[task_id])
+    printer = Printer(session)
 
     async def main() -> bool:
         async with stop_requests() as stop, session.open(workers=0) as queue:
             with stop.until(1):
-                await waiting.print_stream(queue, task_id, follow=follow)
+                await printer.follow(queue, task_id, follow=follow)
             return bool(stop.count)
 
-    if trio.run(main):
+    interrupted = trio.run(main)
+    printer.end_line()
+    if interrupted:
         raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _wait(waiting: _Waiting) -> list[Task]:
     trio.run(waiting.run)
+    if waiting.unread:
+        raise click.exceptions.Exit(0)
     if not waiting.over:
         raise click.exceptions.Exit(INTERRUPTED)
     return waiting.tasks
@@ -81,8 +81,9 @@ class _Waiting:
     ids: list[str] | None = None
     """None as long as nothing is stored."""
     finals: dict[str, Task] = field(factory=dict)
-    _printed: tuple[int, int] = (0, -1)
-    """Epoch and index of the last chunk that was printed."""
+    unread: bool = False
+    """Whether whoever read the output has gone."""
+    _printer: Printer = field(default=Factory(lambda self: Printer(self.session), takes_self=True))
 
     @property
     def over(self) -> bool:
@@ -99,6 +100,7 @@ class _Waiting:
                 async with self.session.open_or_watch() as queue:
                     with stop.until(1):
                         await self._follow_all(queue, stop)
+                    self._printer.end_line()
                     if self.over:
                         self._show_results(queue)
                         await stop_gently(self.session, queue, stop, "finishing {} besides; Ctrl-C gives back at once")
@@ -130,32 +132,21 @@ class _Waiting:
         for task_id in left:
             try:
                 if self.stream:
-                    await self.print_stream(queue, task_id)
+                    await self._printer.follow(queue, task_id)
                 self.finals[task_id] = task = await queue.wait(task_id)
                 if not self.stream:
                     self.session.say(finished_line(task))
-            except BrokenPipeError:  # whoever reads the output has enough
+            except BrokenPipeError:
+                self.unread = True
                 stop.ask()
 
     async def _tell(self, retries: Subscription) -> None:
         """Say what went wrong with attempts that will be repeated; whoever waits wants to know why it takes so long."""
+        wanted = frozenset(self.ids or ())
         async for event in retries:
-            if event.task_id in (self.ids or ()) and event.failure is not None:
+            if event.failure is not None and event.task_id in wanted:
+                self._printer.end_line()
                 self.session.note(retry_line(event, event.failure, wall_clock()))
-
-    async def print_stream(self, queue: Queue, task_id: str, *, follow: bool = True) -> None:
-        """Print the task's output as it comes, but for what was printed before the queue was opened anew."""
-        async with queue.stream(task_id, follow=follow) as chunks:
-            async for chunk in chunks:
-                if isinstance(chunk, StreamRestarted) or (chunk.epoch, chunk.index) <= self._printed:
-                    continue
-                if 0 < self._printed[0] < chunk.epoch:
-                    self.session.note("\noq: the task runs again; its output begins anew")
-                self._printed = (chunk.epoch, chunk.index)
-                if self.session.as_json:
-                    await self.session.write(self.session.line(chunk))
-                else:
-                    await self.session.write(chunk.text, err=chunk.kind in _ASIDE)
 
     def _show_results(self, queue: Queue) -> None:
         tasks = self.tasks
@@ -182,6 +173,8 @@ class _Waiting:
 
     async def _say_how_to_go_on(self, queue: Queue, *, runs_here: bool) -> None:
         """Tell what becomes of the tasks, after a signal."""
+        if self.unread and not runs_here:
+            return
         if self.ids is None:
             self.session.note("interrupted; nothing was stored")
             return
@@ -190,10 +183,12 @@ class _Waiting:
             self._emit(tasks)
         command = self.session.command
         left = [task.id for task in tasks if not task.final]
+        if not left:
+            return
         if len(left) == 1:
             what, look, end = left[0], command("status", left[0]), command("cancel", left[0])
         else:
-            what, look, end = number_of(len(left), "task"), command("list"), command("cancel", "ID…")
+            what, look, end = number_of(len(left), "task"), command("list"), command("cancel", left[0])
         if runs_here:
             self.session.note(f"interrupted; given back to the queue: {what}")
             self.session.note(f"{command('run')} goes on, {look} shows how it stands")

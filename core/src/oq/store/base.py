@@ -18,7 +18,7 @@ from oq.choose import Offer
 from oq.errors import OqError, QueueFull
 from oq.events import Event
 from oq.query import Count, Page, TaskFilter
-from oq.task import Attempt, Failure, Priority, TaskHead, TaskState
+from oq.task import Attempt, Failure, Priority, Status, TaskHead, TaskState
 
 QUEUES = "queues"
 """The namespace of queue settings. A store obeys the pauses in it when it claims."""
@@ -265,6 +265,59 @@ class Requeue(Op[Moved], frozen=True, kw_only=True):
     now: datetime
 
 
+class Delete(Op[Moved], frozen=True, kw_only=True):
+    """Remove a final task with everything of it, as if it had never been.
+
+    - Refused with `IllegalMove` unless the task is final, and with `TaskInUse` while a task that is not final comes
+      after it.
+    - A task whose run was cancelled and has not stopped yet stays in `Store.stops` until it has.
+    - For tasks that come after it and are requeued later, it counts as settled; so does one that takes its id.
+    - Its idempotency key goes on giving its entry.
+    """
+
+    task_id: str
+    now: datetime
+
+
+class PurgeCursor(Struct, frozen=True, kw_only=True, gc=False):
+    """Where a purge goes on."""
+
+    status: Status | None
+    """Of the tasks to look at next; None when only idempotency keys are left."""
+    seq: int = 0
+    """The last of these tasks that was looked at."""
+    left: int = 0
+    """How many of them were looked at and left."""
+
+
+class Purged(Reply, frozen=True, kw_only=True):
+    """The events say which tasks were removed."""
+
+    cursor: PurgeCursor | None
+    """Where to go on; None when all was looked at."""
+
+
+class Purge(Op[Purged], frozen=True, kw_only=True):
+    """A step of retention: look at no more than `limit` final tasks, and delete those that were kept long enough.
+
+    - The tasks of each status are looked at in the order of their sequence numbers, only as far as may be of use:
+      those submitted after a moment did not end before it.
+    - Tasks that are in use, see `Delete`, are passed over, and so are damaged ones.
+    - Then idempotency keys are forgotten, at most as many as are left of the limit.
+    """
+
+    now: datetime
+    before: Mapping[Status, datetime]
+    """By final status, the moment until which a task must have ended to be deleted."""
+    most_completed: int | None = None
+    """Completed tasks beyond so many are deleted, whenever they ended: those that were submitted first."""
+    idempotent_before: datetime | None = None
+    """The moment until which a key must have come for the first time to be forgotten."""
+    limit: int = 100
+    cursor: PurgeCursor | None = None
+    """Where the step before has left off."""
+
+
 class Advanced(Reply, frozen=True, kw_only=True):
     next_at: datetime | None
     """The next moment at which `Advance` has something to do."""
@@ -277,7 +330,8 @@ class Advance(Op[Advanced], frozen=True, kw_only=True):
     """Do what `now` makes due, at most `limit` steps.
 
     Scheduled and retrying tasks become ready, pending ones expire, runs whose lease has passed are lost, results past
-    their TTL are dropped, and followers left over from a finish are told.
+    their TTL are dropped, and followers left over from a finish are told. The result of a task that is in use (see
+    `Delete`) is kept for another while.
     """
 
     now: datetime

@@ -23,6 +23,7 @@ from oq.errors import (
     OqError,
     StoreInUse,
     TaskExists,
+    TaskInUse,
     TaskNotFound,
     UniqueKeyTaken,
     VersionConflict,
@@ -45,6 +46,7 @@ from oq.store.base import (
     Cancel,
     Claim,
     Claimed,
+    Delete,
     Entry,
     Finish,
     Finished,
@@ -52,6 +54,9 @@ from oq.store.base import (
     Moved,
     NewTask,
     Op,
+    Purge,
+    PurgeCursor,
+    Purged,
     PutValue,
     Record,
     Refused,
@@ -74,6 +79,8 @@ if TYPE_CHECKING:
     from oq.config import Settings
 
 Lane = tuple[str, str, str]
+
+FINAL = tuple(status for status in Status if status.final)
 
 
 @hookimpl
@@ -118,7 +125,8 @@ class MemoryStore:
         self._unique: dict[str, int] = {}
         self._settling: set[int] = set()
         """Final tasks whose followers have not all been told."""
-        self._idempotent: dict[str, tuple[str, tuple[Entry, ...]]] = {}
+        self._idempotent: dict[str, tuple[str, tuple[Entry, ...], datetime]] = {}
+        """By key, what tells one submission from another, what it gave, and when it came first."""
         self._claims: dict[str, tuple[str, tuple[Run, ...]]] = {}
         self._stops: set[tuple[int, int]] = set()
         self._values: dict[tuple[str, str], Value] = {}
@@ -162,6 +170,10 @@ class MemoryStore:
                     return self._set_priority(op)
                 case Requeue():
                     return self._requeue(op)
+                case Delete():
+                    return self._delete(op)
+                case Purge():
+                    return self._purge(op)
                 case Advance():
                     return self._advance(op)
                 case TakeOver():
@@ -175,7 +187,7 @@ class MemoryStore:
 
     def _add_many(self, op: AddMany) -> Added:
         if op.idempotency is not None and op.idempotency in self._idempotent:
-            digest, entries = self._idempotent[op.idempotency]
+            digest, entries, _ = self._idempotent[op.idempotency]
             if digest != op.digest:
                 raise IdempotencyConflict(op.idempotency)
             return Added(entries=entries)
@@ -210,7 +222,7 @@ class MemoryStore:
         self._next_seq += len(fresh)
         entries = tuple(given)
         if op.idempotency is not None:
-            self._idempotent[op.idempotency] = op.digest, entries
+            self._idempotent[op.idempotency] = op.digest, entries, op.now
         return Added(entries=entries, events=tuple(events))
 
     def _check_room(self, room: Room, added: Sequence[TaskHead]) -> None:
@@ -224,7 +236,7 @@ class MemoryStore:
 
     def _add(self, new: NewTask, seq: int, now: datetime) -> Iterator[Event]:
         head = new.head
-        parents = [self._tasks[self._seqs[parent]] for parent in dict.fromkeys(head.after)]
+        parents = self._parents(seq, head)
         waiting = [parent for parent in parents if not parent.state.status.final]
         fallen = [parent for parent in parents if parent.state.status in (Status.FAILED, Status.CANCELLED)]
         state = transitions.submitted(head, new.priority, len(waiting), now)
@@ -241,6 +253,7 @@ class MemoryStore:
     def _claim(self, op: Claim) -> Claimed:
         token, runs = self._claims.get(op.worker, (None, ()))
         if token == op.token:
+            runs = tuple(run for run in runs if self._runs(run.seq, run.state.epoch))
             return Claimed(runs=runs, more=True, lanes_version=self._lanes_version)
         offers = [offer for offer in op.offers if not self._paused(offer.queue)]
 
@@ -309,7 +322,7 @@ class MemoryStore:
 
     def _requeue(self, op: Requeue) -> Moved:
         kept = self._known(op.task_id)
-        parents = [self._tasks[self._seqs[parent]] for parent in dict.fromkeys(kept.head.after)]
+        parents = self._parents(kept.seq, kept.head)
         waiting = [parent for parent in parents if kept.seq in parent.followers or not parent.state.status.final]
         after = transitions.requeued(op.task_id, kept.state, len(waiting), op.now)
         holder = self._holder(kept.head.unique_key)
@@ -320,6 +333,45 @@ class MemoryStore:
                 insort(parent.followers, kept.seq)
         self._move(kept, after)
         return Moved(events=(event_of(EventKind.REQUEUED, op.now, kept.seq, kept.head, after),))
+
+    def _delete(self, op: Delete) -> Moved:
+        kept = self._known(op.task_id)
+        transitions.check_deletable(op.task_id, kept.state)
+        needed_by = self._needed_by().get(kept.seq)
+        if needed_by is not None:
+            raise TaskInUse(op.task_id, needed_by.head.id)
+        return Moved(events=(self._remove(kept, op.now),))
+
+    def _purge(self, op: Purge) -> Purged:
+        needed_by = self._needed_by()
+        events: list[Event] = []
+        looked = 0
+        cursor = op.cursor or PurgeCursor(status=FINAL[0])
+        for status in FINAL[FINAL.index(cursor.status) :] if cursor.status else ():
+            if cursor.status is not status:
+                cursor = PurgeCursor(status=status)
+            same = [kept for _, kept in sorted(self._tasks.items()) if kept.state.status is status]
+            sieve = transitions.Sieve(op, status, cursor.left, len(same))
+            last, left = cursor.seq, cursor.left
+            for kept in same if not sieve.takes_none else ():
+                if kept.seq <= cursor.seq:
+                    continue
+                if looked == op.limit:
+                    return Purged(events=tuple(events), cursor=PurgeCursor(status=status, seq=last, left=left))
+                if sieve.is_done_at(kept.head):
+                    break
+                looked += 1
+                last = kept.seq
+                if sieve.takes(kept.state) and kept.seq not in needed_by:
+                    events.append(self._remove(kept, op.now))
+                else:
+                    left += 1
+        until = op.idempotent_before
+        old = sorted((at, key) for key, (_, _, at) in self._idempotent.items() if until is not None and at <= until)
+        for _, key in old[: op.limit - looked]:
+            del self._idempotent[key]
+        done = len(old) <= op.limit - looked
+        return Purged(events=tuple(events), cursor=None if done else PurgeCursor(status=None))
 
     def _advance(self, op: Advance) -> Advanced:
         events, steps = self._tell_followers(op.now, op.limit)
@@ -378,6 +430,37 @@ class MemoryStore:
             raise TaskNotFound(task_id)
         return kept
 
+    def _parents(self, seq: int, head: TaskHead) -> list[_Kept]:
+        """The tasks that this one comes after, each once, but for those that were deleted.
+
+        A later task may have the id of a deleted one; nobody comes after that.
+        """
+        seqs = [self._seqs[parent] for parent in dict.fromkeys(head.after) if parent in self._seqs]
+        return [self._tasks[parent] for parent in seqs if parent < seq]
+
+    def _needed_by(self) -> dict[int, _Kept]:
+        """By sequence number, the first task that is not final and comes after the one of this number."""
+        needed_by: dict[int, _Kept] = {}
+        for _, kept in sorted(self._tasks.items()):
+            if kept.head.after and not kept.state.status.final:
+                for parent in self._parents(kept.seq, kept.head):
+                    needed_by.setdefault(parent.seq, kept)
+        return needed_by
+
+    def _remove(self, kept: _Kept, now: datetime) -> Event:
+        """Forget a final task."""
+        for parent in self._parents(kept.seq, kept.head):
+            if kept.seq in parent.followers:
+                parent.followers.remove(kept.seq)
+        self._settling.discard(kept.seq)
+        del self._tasks[kept.seq], self._seqs[kept.head.id]
+        return event_of(EventKind.DELETED, now, kept.seq, kept.head, kept.state)
+
+    def _runs(self, seq: int, epoch: int) -> bool:
+        """Whether this epoch is the one that runs."""
+        kept = self._tasks.get(seq)
+        return kept is not None and kept.state.status is Status.RUNNING and kept.state.epoch == epoch
+
     def _running(self, seq: int, epoch: int) -> _Kept:
         kept = self._tasks.get(seq)
         transitions.check_epoch(seq, None if kept is None else kept.state, epoch)
@@ -431,6 +514,9 @@ class MemoryStore:
         if state.status is Status.RUNNING:
             return self._lose(kept, now)
         if state.status.final:
+            if kept.seq in self._needed_by():
+                self._move(kept, transitions.spared(state, now))
+                return []
             kept.result = None
             kept.blocks.clear()
             self._move(kept, transitions.dropped(state))
@@ -542,6 +628,14 @@ class MemoryStore:
         ready = sum(len(lane) for lane in self._ready.values())
         if ready != sum(kept.state.phase is Phase.READY for kept in self._tasks.values()):
             wrong.append(f"the lanes hold {ready} tasks, more than are ready")
+        for seq, kept in self._tasks.items():
+            if kept.state.phase is Phase.BLOCKED:
+                listed_under = sum(seq in parent.followers for parent in self._tasks.values())
+                if listed_under != kept.state.waiting_on:
+                    wrong.append(f"task {kept.head.id} (#{seq}) waits for {kept.state.waiting_on}, not {listed_under}")
+            gone = [follower for follower in kept.followers if follower not in self._tasks]
+            if gone:
+                wrong.append(f"task {kept.head.id} (#{seq}) has followers that are not there: {gone}")
         return wrong
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from oq.errors import IllegalMove, LeaseLost
 from oq.events import EventKind
 from oq.lifecycle import Move, allowed
-from oq.store.base import Ending, Failed, Released, Retried, Succeeded
+from oq.store.base import Ending, Failed, Purge, Released, Retried, Succeeded
 from oq.task import Attempt, Failure, Outcome, Phase, Priority, Status, TaskHead, TaskState
 
 RELEASED_AT_ONCE = 256
@@ -22,6 +22,9 @@ RELEASED_AT_ONCE = 256
 
 KEPT_ATTEMPTS = 100
 """Of how many epochs back the record of a run is kept."""
+
+SPARED_FOR = 60.0
+"""Seconds after which it is looked again whether a result that was in use may be dropped."""
 
 LOSSES_BEFORE_ALONE = 2
 """A task whose process died this often runs alone, so that it cannot take others with it once more."""
@@ -155,6 +158,48 @@ def due(state: TaskState) -> TaskState:
 def dropped(state: TaskState) -> TaskState:
     """Completed -> completed without its result, because that has been kept long enough."""
     return replace(state, result_size=None, drop_at=None)
+
+
+def spared(state: TaskState, now: datetime) -> TaskState:
+    """Completed -> completed, with its result kept for another while, because a task that is not final may need it."""
+    return replace(state, drop_at=now + timedelta(seconds=SPARED_FOR))
+
+
+def check_deletable(task_id: str, state: TaskState) -> None:
+    """Raise IllegalMove unless the task is final."""
+    if not state.status.final:
+        raise IllegalMove(task_id, state.status, "delete")
+
+
+class Sieve:
+    """Tells which of the final tasks of one status a purge deletes; takes them in the order of their numbers."""
+
+    def __init__(self, op: Purge, status: Status, left: int, completed: int) -> None:
+        """`left` tasks were looked at before and left; `completed` is how many such tasks there are in all."""
+        self._now = op.now
+        self._before = op.before.get(status)
+        self._beyond = 0
+        """How many of the next tasks are too many, whenever they ended."""
+        if status is Status.COMPLETED and op.most_completed is not None:
+            self._beyond = completed - op.most_completed - left
+
+    def takes(self, state: TaskState) -> bool:
+        """Whether the next task was kept long enough."""
+        self._beyond -= 1
+        ended_at, before = state.finished_at, self._before
+        return self._beyond >= 0 or (before is not None and ended_at is not None and ended_at <= before)
+
+    def is_done_at(self, head: TaskHead) -> bool:
+        """Whether neither the next task, which has this head, nor any after it can be one to delete.
+
+        One from the future, by a clock that was wrong, says nothing of those after it.
+        """
+        return self._beyond <= 0 and (self._before is None or self._before < head.submitted_at <= self._now)
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether no task needs to be looked at."""
+        return self._beyond <= 0 and self._before is None
 
 
 def parent_settled(head: TaskHead, state: TaskState, parent: str, *, won: bool, now: datetime) -> TaskState:

@@ -41,6 +41,15 @@ rooms = st.sampled_from([ANY_NUMBER] * 6) | st.builds(
     size=st.none() | st.integers(0, 100),
     size_per_queue=st.none() | st.integers(0, 60),
 )
+purges = st.fixed_dictionaries(
+    {
+        "ages": st.dictionaries(st.sampled_from([status for status in Status if status.final]), st.integers(0, 40)),
+        "most_completed": st.none() | st.integers(0, 6),
+        "idempotent_age": st.none() | st.integers(0, 40),
+        "limit": st.sampled_from([100, 100, 1, 2, 3]),
+    }
+)
+"""What a purge is to delete, with ages in seconds."""
 filters = st.builds(
     TaskFilter,
     status=st.none() | st.sampled_from(Status),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from attrs import define, field
 
 from oq.choose import Offer
 from oq.errors import OqError
-from oq.events import Event, event_of
+from oq.events import Event, EventKind, event_of
 from oq.query import TaskFilter
 from oq.store.base import (
     Added,
@@ -20,6 +20,7 @@ from oq.store.base import (
     Block,
     Cancel,
     Claimed,
+    Delete,
     Ending,
     Entry,
     Failed,
@@ -29,6 +30,7 @@ from oq.store.base import (
     Moved,
     NewTask,
     Op,
+    Purge,
     PutValue,
     Record,
     Refused,
@@ -43,7 +45,7 @@ from oq.store.base import (
     TakeOver,
     TookOver,
 )
-from oq.task import Priority, TaskState
+from oq.task import Priority, Status, TaskState
 from oq.testing.audit import EVERYTHING, listed, pages
 from oq.testing.builders import PLENTY, START, at, claim, failure
 
@@ -147,6 +149,28 @@ class StoreDriver:
     def set_priority(self, task_id: str, priority: Priority, *, now: datetime = START) -> Moved:
         return self.send(SetPriority(task_id=task_id, priority=priority, now=now))
 
+    def delete(self, task_id: str, *, now: datetime = START) -> Moved:
+        return self.send(Delete(task_id=task_id, now=now))
+
+    def purge(self, seconds: float = 0, *, limit: int = 100, **fields: Any) -> list[str]:
+        """Purge at the moment `seconds` after START, in steps, until all was looked at; gives the ids of the deleted.
+
+        `fields` are those of `Purge`; `before` may be a number of seconds after START, for all final statuses.
+        """
+        before = fields.pop("before", {})
+        if not isinstance(before, Mapping):
+            before = dict.fromkeys([status for status in Status if status.final], at(before))
+        gone: list[str] = []
+        cursor = None
+        for _ in range(PLENTY):
+            reply = self.send(Purge(now=at(seconds), before=before, limit=limit, cursor=cursor, **fields))
+            assert len(reply.events) <= limit
+            gone += [event.task_id for event in reply.events]
+            cursor = reply.cursor
+            if cursor is None:
+                return gone
+        raise AssertionError("Purge never gets to the end")
+
     def advance(self, seconds: float = 0, *, limit: int = 500) -> Advanced:
         """Advance to the moment `seconds` after START."""
         return self.send(Advance(now=at(seconds), limit=limit))
@@ -224,6 +248,9 @@ class StoreDriver:
         ]
 
     def _check_event(self, event: Event) -> None:
+        if event.kind is EventKind.DELETED:
+            assert self.store.get(event.task_id) is None
+            return
         record = self.record(event.task_id)
         assert event == event_of(event.kind, event.at, record.seq, record.head, record.state)
 

@@ -22,11 +22,15 @@ from oq.store.base import (
     Block,
     Cancel,
     Claimed,
+    Delete,
     Ending,
     Failed,
     Finish,
     NewTask,
     Op,
+    Purge,
+    PurgeCursor,
+    Purged,
     PutValue,
     Released,
     Renew,
@@ -50,6 +54,7 @@ from oq.testing.arbitrary import (
     new_tasks,
     offers,
     priorities,
+    purges,
     rooms,
     seconds,
     seldom,
@@ -60,7 +65,7 @@ from oq.testing.audit import listed
 from oq.testing.builders import PLENTY, at, block, claim, failure, new_task
 from oq.testing.side_by_side import Neighbour, SideBySide, Trouble, ready_lanes, running
 
-ANYBODYS = (AddMany, Cancel, Requeue, SetPriority, PutValue)
+ANYBODYS = (AddMany, Cancel, Delete, Requeue, SetPriority, PutValue)
 """What a process that does not run the queue may send, too."""
 
 
@@ -137,6 +142,12 @@ class _StoreMachine(RuleBasedStateMachine):
         """How many chunks each run put out."""
         self.held: list[Op[Any]] = []
         """Ops that wait to be sent in one batch with the next one."""
+        self.sent: list[Op[Any]] = []
+        """What was sent since the last look."""
+        self.needs: dict[int, set[int]] = {}
+        """By the number of each task that is not final, those it comes after, as of the last look."""
+        self.purged_to: PurgeCursor | None = None
+        """Where the last purge has left off."""
         self.elsewhere = 0
         """How many of the next ops that any process may send come from another one."""
 
@@ -298,6 +309,30 @@ class _StoreMachine(RuleBasedStateMachine):
         self._later_or_now(data, Requeue(task_id=task_id, now=at(self.clock)))
 
     @precondition(lambda self: self.ids)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        """Delete a task, mostly a final one."""
+        final = [record.head.id for record in listed(self.pair.reference) if record.state.status.final]
+        task_id = data.draw(st.sampled_from(final)) if final and not data.draw(seldom) else self._id(data)
+        self._later_or_now(data, Delete(task_id=task_id, now=at(self.clock)))
+
+    @rule(purge=purges, on=sometimes)
+    def purge(self, purge: Mapping[str, Any], on: bool) -> None:
+        """Look for what was kept long enough, sometimes on from where the last step has left off."""
+        ages, until = purge["ages"], purge["idempotent_age"]
+        op = Purge(
+            now=at(self.clock),
+            before={status: at(self.clock - age) for status, age in ages.items()},
+            most_completed=purge["most_completed"],
+            idempotent_before=None if until is None else at(self.clock - until),
+            limit=purge["limit"],
+            cursor=self.purged_to if on else None,
+        )
+        (reply,) = self._send(op)
+        assert isinstance(reply, Purged)
+        self.purged_to = reply.cursor
+
+    @precondition(lambda self: self.ids)
     @rule(data=st.data(), priority=priorities)
     def set_priority(self, data: st.DataObject, priority: Priority) -> None:
         self._later_or_now(data, SetPriority(task_id=self._id(data), priority=priority, now=at(self.clock)))
@@ -365,6 +400,22 @@ class _StoreMachine(RuleBasedStateMachine):
         self.going, self.ready = running(records), ready_lanes(records)
 
     @invariant()
+    def whatever_is_needed_is_there(self) -> None:
+        """No task was deleted while one that comes after it was not final."""
+        records = listed(self.pair.store)
+        seqs = {record.head.id: record.seq for record in records}
+        unfinished = [record for record in records if not record.state.status.final]
+        if not any(isinstance(op, Requeue) for op in self.sent):  # such a one may have been final in between
+            there = set(seqs.values())
+            for record in unfinished:
+                assert self.needs.get(record.seq, set()) <= there, f"what {record.head.id!r} comes after is gone"
+        self.sent.clear()
+        self.needs = {
+            record.seq: {seqs[parent] for parent in record.head.after if seqs.get(parent, record.seq) < record.seq}
+            for record in unfinished
+        }
+
+    @invariant()
     def the_store_finds_itself_whole(self) -> None:
         assert self.pair.store.check() == []
 
@@ -387,6 +438,7 @@ class _StoreMachine(RuleBasedStateMachine):
 
     def _send(self, *ops: Op[Any]) -> list[Reply]:
         """Apply what was held back and these ops as one batch to both stores; gives the replies to these."""
+        self.sent += [*self.held, *ops]
         if ops and self.elsewhere and all(isinstance(op, ANYBODYS) for op in ops):
             self._send()
             self.elsewhere -= 1

@@ -28,6 +28,7 @@ from oq.store.lmdb.layout import (
     STATUS_KEY,
     VALUES,
     CountRow,
+    since_key,
     text_key,
     timer_key,
 )
@@ -48,8 +49,10 @@ class _Check:
         self._environment = environment
         self._txn = txn
         self._expected: dict[bytes, Entries] = {
-            name: {} for name in (b"ids", b"status", b"ready", b"timers", b"unique")
+            name: {} for name in (b"ids", b"status", b"ready", b"timers", b"unique", b"references", b"idempotent_since")
         }
+        self._unread: set[bytes] = set()
+        """Keys of tasks that are damaged or set aside; whether they still need others cannot be told."""
         self._counts: dict[str, CountRow] = {}
         self._lanes: dict[tuple[str, str, str], int] = {}
         self._states: dict[int, TaskState] = {}
@@ -75,13 +78,17 @@ class _Check:
             (b"blocks", BLOCKS),
             (b"values", VALUES),
             (b"claims", CLAIMS),
-            (b"idempotent", IDEMPOTENT),
         ):
             for key, record in self._items(table):
                 try:
                     sealed.load(key, record)
                 except DamagedRecord as error:
                     yield str(error)
+        for key, record in self._items(b"idempotent"):
+            try:
+                self._expect(b"idempotent_since", since_key(IDEMPOTENT.load(key, record).at, key), key)
+            except DamagedRecord as error:
+                yield str(error)
         for table in (b"payloads", b"results"):
             for key, record in self._items(table):
                 try:
@@ -101,6 +108,7 @@ class _Check:
         for key, record in self._items(b"heads"):
             heads += 1
             if key in set_aside:
+                self._unread.add(key)
                 continue
             try:
                 head = HEADS.load(key, record)
@@ -110,6 +118,7 @@ class _Check:
                     continue
                 state = STATES.load(key, found)
             except DamagedRecord as error:
+                self._unread.add(key)
                 yield str(error)
                 continue
             yield from self._task(key, head, state)
@@ -140,6 +149,10 @@ class _Check:
             self._expect(b"timers", timer_key(state.wakes_at, seq), b"")
         if head.unique_key is not None and not state.status.final:
             self._expect(b"unique", text_key(head.unique_key), key)
+        for name in () if state.status.final else head.after:
+            parent = self._txn.get(text_key(name), db=self._environment.tables[b"ids"])
+            if parent is not None and parent < key:
+                self._expect(b"references", parent + key, b"")
         self._counts.setdefault(head.queue, CountRow()).add(state, 1, head.size)
 
     def _expect(self, table: bytes, key: bytes, value: bytes) -> None:
@@ -152,6 +165,8 @@ class _Check:
             for key in expected.keys() - found.keys():
                 yield f"an entry is missing in {table.decode()}: {key!r}"
             for key in found.keys() - expected.keys():
+                if table == b"references" and key[SEQ.size :] in self._unread:
+                    continue
                 yield f"there is an entry too many in {table.decode()}: {key!r}"
             for key in found.keys() & expected.keys():
                 if found[key] != expected[key]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import cast
 
 from oq.errors import DamagedRecord
 from oq.events import Event, event_of
@@ -66,8 +65,3 @@ def settle(
     writer.move(follower, head, before, after)
     kind = transitions.settled_kind(after)
     return [event_of(kind, now, follower, head, after)] if kind else []
-
-
-def parents_of(writer: Writer, head: TaskHead) -> list[int]:
-    """The tasks that this one comes after, each once."""
-    return [cast("int", writer.find(parent)) for parent in dict.fromkeys(head.after)]

@@ -23,7 +23,7 @@ from oq.query import Count
 from oq.store.base import Entry, Value
 from oq.task import Attempt, Phase, Priority, Status, TaskHead, TaskState
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of this layout; a store of another version is not opened."""
 
 TABLES: Final = (
@@ -39,11 +39,13 @@ TABLES: Final = (
     b"timers",  # moment, seq: the tasks to wake
     b"unique",  # unique key -> seq of the task that holds it
     b"followers",  # seq of a task, seq of one that waits for it
+    b"references",  # seq of a task, seq of one that comes after it and is not final: the former is kept
     b"settling",  # seq of a final task with followers that have not been told
     b"lanes",  # number -> (queue, executor, lane)
     b"counts",  # queue -> how many tasks of each kind
     b"values",  # namespace, NUL, key -> Value
-    b"idempotent",  # idempotency key -> (digest, entries)
+    b"idempotent",  # idempotency key -> (digest, entries, moment)
+    b"idempotent_since",  # moment, idempotency key (or its hash) -> idempotency key: to be forgotten in this order
     b"claims",  # worker -> its last claim
     b"stops",  # seq, epoch: cancelled runs that have not stopped yet
     b"damaged",  # table, NUL, key -> a record that was set aside, as found
@@ -73,12 +75,23 @@ _MOMENT_OFFSET = 2**63
 
 def timer_key(moment: datetime, seq: int) -> bytes:
     """The key of a timer: moments first."""
-    return PAIR.pack((moment - _EPOCH) // _MICROSECOND + _MOMENT_OFFSET, seq)
+    return PAIR.pack(_number_of(moment), seq)
 
 
 def moment_of(key: bytes) -> datetime:
-    """The moment in a timer's key."""
-    return _EPOCH + timedelta(microseconds=PAIR.unpack(key)[0] - _MOMENT_OFFSET)
+    """The moment with which a key begins."""
+    return _EPOCH + timedelta(microseconds=SEQ.unpack_from(key)[0] - _MOMENT_OFFSET)
+
+
+def _number_of(moment: datetime) -> int:
+    """Sorts as moments do."""
+    return (moment - _EPOCH) // _MICROSECOND + _MOMENT_OFFSET
+
+
+def since_key(moment: datetime, key: bytes) -> bytes:
+    """The key of the note since when an idempotency key is known."""
+    room = LONGEST_KEY - SEQ.size
+    return SEQ.pack(_number_of(moment)) + (key if len(key) <= room else b"\xff" + sha256(key).digest())
 
 
 LONGEST_KEY: Final = 511
@@ -181,6 +194,7 @@ class Idempotent(Struct, frozen=True, array_like=True):
 
     digest: str
     entries: tuple[Entry, ...]
+    at: datetime
 
 
 HEADS = Sealed[TaskHead]("heads", TaskHead)
@@ -205,6 +219,7 @@ _CELLS: Final = {
     for column, priority in enumerate(_PRIORITIES)
 }
 _PENDING_CELLS: Final = len(_PRIORITIES) * sum(status is Status.PENDING for status, _ in KINDS)
+_COMPLETED_CELLS: Final = tuple(cell for (status, *_), cell in _CELLS.items() if status is Status.COMPLETED)
 _ROW = Packing(f">{len(_CELLS) + 1}q")
 
 
@@ -246,6 +261,11 @@ class CountRow:
     def pending(self) -> int:
         """How many tasks are pending."""
         return sum(self.cells[:_PENDING_CELLS])
+
+    @property
+    def completed(self) -> int:
+        """How many tasks are completed."""
+        return sum(self.cells[cell] for cell in _COMPLETED_CELLS)
 
     @property
     def pending_size(self) -> int:

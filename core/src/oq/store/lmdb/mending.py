@@ -138,6 +138,29 @@ def mend_timer(writer: Writer, key: bytes, state: TaskState) -> None:
         writer.put(writer.table(b"timers"), timer_key(state.wakes_at, seq), b"")
 
 
+def is_needed(writer: Writer, reference: bytes) -> bool:
+    """Whether the task is not final that, by this reference, needs another; if it is, the reference is dropped."""
+    parent, follower = PAIR.unpack(reference)
+    key = SEQ.pack(follower)
+    record = writer.txn.get(key, db=writer.table(b"states"))
+    try:
+        needed = record is not None and not STATES.load(key, record).status.final
+    except DamagedRecord:
+        return True
+    if not needed:
+        log.error("task #%d is said to be needed by #%d, which is not so", parent, follower)
+        writer.delete_met(b"references", reference)
+    return needed
+
+
+def forget_key(writer: Writer, since: bytes) -> None:
+    """Forget an idempotency key, given the note since when it is known; one that leads nowhere is dropped alone."""
+    key = writer.txn.get(since, db=writer.table(b"idempotent_since"))
+    writer.delete_met(b"idempotent_since", since)
+    if key:
+        writer.delete(writer.table(b"idempotent"), key)
+
+
 def _lanes_of_ready(writer: Writer, prefix: bytes) -> Iterator[Lane]:
     """The lanes that ready tasks under a lane's number say they are in."""
     for key in writer.keys_below(b"ready", prefix):

@@ -35,12 +35,14 @@ from oq.store.base import (
     Cancel,
     Claim,
     Claimed,
+    Delete,
     Entry,
     Finish,
     Finished,
     Moved,
     NewTask,
     Op,
+    Purge,
     PutValue,
     Refused,
     Renew,
@@ -55,14 +57,17 @@ from oq.store.base import (
     Value,
 )
 from oq.store.lmdb import mending
+from oq.store.lmdb.deleting import delete, needing, purge
 from oq.store.lmdb.environment import RESERVE
-from oq.store.lmdb.following import parents_of, settle, tell, tell_followers
+from oq.store.lmdb.following import settle, tell, tell_followers
 from oq.store.lmdb.layout import (
     CLAIMS,
     IDEMPOTENT,
     PAIR,
     READY_KEY,
+    SEQ,
     SEQ_EPOCH,
+    STATES,
     STATUS_CODE,
     STATUS_KEY,
     VALUES,
@@ -70,6 +75,7 @@ from oq.store.lmdb.layout import (
     LastClaim,
     Unit,
     moment_of,
+    since_key,
     text_key,
 )
 from oq.store.lmdb.writer import Lane, Move, Writer
@@ -109,6 +115,10 @@ def apply_op(writer: Writer, op: Op[Reply]) -> Reply:
                 return _set_priority(writer, op)
             case Requeue():
                 return _requeue(writer, op)
+            case Delete():
+                return delete(writer, op)
+            case Purge():
+                return purge(writer, op)
             case Advance():
                 return _advance(writer, op)
             case TakeOver():
@@ -145,7 +155,8 @@ def _add_many(writer: Writer, op: AddMany) -> Reply:
         events = [event_of(EventKind.SUBMITTED, op.now, seq, new.head, state) for new, seq, state in added]
     if op.idempotency is not None:
         key = text_key(op.idempotency)
-        writer.put(writer.table(b"idempotent"), key, IDEMPOTENT.dump(key, Idempotent(op.digest, given)))
+        writer.put(writer.table(b"idempotent"), key, IDEMPOTENT.dump(key, Idempotent(op.digest, given, op.now)))
+        writer.put(writer.table(b"idempotent_since"), since_key(op.now, key), key)
     return Added(entries=given, events=tuple(events))
 
 
@@ -187,7 +198,7 @@ def _sort_out(writer: Writer, op: AddMany) -> tuple[tuple[Entry, ...], list[tupl
 def _add_one(writer: Writer, new: NewTask, seq: int, now: datetime) -> list[Event]:
     """Add a task that may come after others."""
     head = new.head
-    parents = [(parent, writer.state(parent)) for parent in parents_of(writer, head)]
+    parents = [(parent, writer.state(parent)) for parent in writer.parents_of(seq, head)]
     waiting = [parent for parent, state in parents if not state.status.final]
     fallen = [(parent, state) for parent, state in parents if state.status in (Status.FAILED, Status.CANCELLED)]
     state = transitions.submitted(head, new.priority, len(waiting), now)
@@ -264,7 +275,9 @@ def _ready_key(writer: Writer, lane: Lane, ready: Ready) -> bytes:
 def _runs_again(writer: Writer, last: LastClaim) -> tuple[Run, ...]:
     runs: list[Run] = []
     for unit in last.units:
-        state = writer.state(unit.seq)
+        state = writer.load(b"states", STATES, SEQ.pack(unit.seq))
+        if state is None:  # it was deleted
+            continue
         if state.status is Status.RUNNING and state.epoch == unit.epoch:
             head, payload = writer.head(unit.seq), writer.payload(unit.seq)
             runs.append(Run(seq=unit.seq, head=head, state=state, payload=payload, units=unit.units))
@@ -365,7 +378,7 @@ def _set_priority(writer: Writer, op: SetPriority) -> Moved:
 
 def _requeue(writer: Writer, op: Requeue) -> Moved:
     seq, head, before = writer.known(op.task_id)
-    parents = [(parent, writer.has_follower(parent, seq)) for parent in parents_of(writer, head)]
+    parents = [(parent, writer.has_follower(parent, seq)) for parent in writer.parents_of(seq, head)]
     waiting = [(parent, waits) for parent, waits in parents if waits or not writer.state(parent).status.final]
     after = transitions.requeued(op.task_id, before, len(waiting), op.now)
     holder = writer.holder(head.unique_key)
@@ -416,6 +429,9 @@ def _wake(writer: Writer, seq: int, head: TaskHead, before: TaskState, now: date
     """Do what the task's moment asks for."""
     if before.status is Status.RUNNING:
         return _lose(writer, seq, head, before, now)
+    if before.status.final and needing(writer, seq) is not None:
+        writer.move(seq, head, before, transitions.spared(before, now))
+        return []
     if before.status.final:
         after, kind = transitions.dropped(before), EventKind.DROPPED
         writer.drop_output(seq)

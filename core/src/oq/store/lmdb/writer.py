@@ -75,6 +75,8 @@ class Cache:
     paused: frozenset[str] = frozenset()
     follower_edges: bool = False
     """Whether any task waits for another."""
+    references: bool = False
+    """Whether any task that is not final comes after another."""
     running: dict[int, tuple[TaskHead, TaskState]] = field(factory=dict)
     """The running tasks that this process claimed, so that their ends need not read them."""
 
@@ -111,6 +113,7 @@ class Writer:
         self._timers = tables[b"timers"]
         self._unique = tables[b"unique"]
         self._followers = tables[b"followers"]
+        self._references = tables[b"references"]
         self._settling = tables[b"settling"]
         self._lanes = tables[b"lanes"]
         self._counts = tables[b"counts"]
@@ -167,8 +170,12 @@ class Writer:
 
     def keys_below(self, table: bytes, prefix: bytes) -> Iterator[bytes]:
         """The keys that begin with `prefix`; nothing may be written to the table meanwhile."""
+        return self.keys_from(table, prefix, prefix)
+
+    def keys_from(self, table: bytes, start: bytes, prefix: bytes) -> Iterator[bytes]:
+        """Those of them that are not before `start`."""
         cursor = self.txn.cursor(db=self.environment.tables[table])
-        if cursor.set_range(prefix):
+        if cursor.set_range(start):
             for key in cursor.iternext(keys=True, values=False):
                 if not key.startswith(prefix):
                     return
@@ -263,6 +270,8 @@ class Writer:
                     ready.append((ready_key, b""))
                 if wakes_at is not None:
                     timers.append((timer_key(wakes_at, seq), b""))
+                if head.after and not is_final:
+                    self._refer(seq, head, state)
                 if head.unique_key is not None and not is_final:
                     unique.append((text_key(head.unique_key), key))
             for queue, (number, size) in _sums(new.head for new, _, _ in alike).items():
@@ -297,6 +306,8 @@ class Writer:
                     self._hold_unique_key(seq, head.unique_key, after)
                 if after.status.final and self.cache.follower_edges and self.next_follower(seq) is not None:
                     self.put(self._settling, key, b"")
+                if head.after and before.status.final is not after.status.final:
+                    self._refer(seq, head, after)
             if before.phase is Phase.READY:
                 self.delete(self._ready, self.ready_key(seq, head, before))
             if after.phase is Phase.READY:
@@ -341,7 +352,24 @@ class Writer:
         for block in list(self.keys_below(b"blocks", key)):
             self.delete(self._blocks, block)
 
-    # Who waits for whom
+    # Who comes after whom
+
+    def parents_of(self, seq: int, head: TaskHead) -> list[int]:
+        """The tasks that this one comes after, each once, but for those that were deleted.
+
+        A later task may have the id of a deleted one; nobody comes after that.
+        """
+        found = [self.find(parent) for parent in dict.fromkeys(head.after)]
+        return [parent for parent in found if parent is not None and parent < seq]
+
+    def _refer(self, seq: int, head: TaskHead, state: TaskState) -> None:
+        """Note that a task needs those that it comes after, or that it does so no more."""
+        for parent in self.parents_of(seq, head):
+            if state.status.final:
+                self.delete(self._references, PAIR.pack(parent, seq))
+            else:
+                self.put(self._references, PAIR.pack(parent, seq), b"")
+                self.cache.references = True
 
     def add_follower(self, parent: int, child: int) -> None:
         self.put(self._followers, PAIR.pack(parent, child), b"")
@@ -498,6 +526,7 @@ class Writer:
         cache.lanes_version = _number(numbers, b"lanes_version", 0)
         cache.running = {}
         cache.follower_edges = txn.stat(self._followers)["entries"] > 0
+        cache.references = txn.stat(self._references)["entries"] > 0
         self.reload_pauses()
 
     def reload_pauses(self) -> None:

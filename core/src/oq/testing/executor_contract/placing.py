@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from oq.executor import ChoosesLane, HasPools, LanePools
-from oq.scheduler import EVERYTHING
+from oq.offers import EVERYTHING
 from oq.task import Priority, TaskSpec
 from oq.testing.executor_contract.base import ExecutorFrame, Subject, on_trio, one_line
 

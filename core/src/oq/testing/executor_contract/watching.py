@@ -85,7 +85,7 @@ class WatchedRun:
         self.first_chunk.set()
         await self._taken()
 
-    def exchange(self, unit: str, pools: Sequence[str]) -> str | None:  # noqa: ARG002  # the protocol's signature
+    async def exchange(self, unit: str, pools: Sequence[str]) -> str | None:  # noqa: ARG002  # the protocol's signature
         return None
 
     async def delegate(self, executor: str, action: str, payload: Any) -> Any:

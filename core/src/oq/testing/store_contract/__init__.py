@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from oq.testing.store_contract.adding import Adding
 from oq.testing.store_contract.claiming import Claiming
+from oq.testing.store_contract.deleting import Deleting
 from oq.testing.store_contract.following import Following
 from oq.testing.store_contract.keeping import Keeping
 from oq.testing.store_contract.limiting import Limiting
@@ -15,7 +16,7 @@ from oq.testing.store_contract.running import Running
 __all__ = ["StoreContract"]
 
 
-class StoreContract(Adding, Limiting, Claiming, Running, Moving, Following, Passing, Reading, Keeping):
+class StoreContract(Adding, Limiting, Claiming, Running, Moving, Following, Passing, Reading, Keeping, Deleting):
     """What every store does. Its author subclasses it, says how to open the store, and passes all of it::
 
         class TestMyStore(oq.testing.StoreContract):
