@@ -114,6 +114,7 @@ class TestChat:
             ((), "give a text, --message or --file"),
             (("hi", "--file", "x"), "give the text or --file, not both"),
             (("--file", "nosuch"), "--file: nosuch does not exist"),
+            (("",), "the text is empty"),
             (("hi", "--option", "num_ctx"), "'num_ctx' is not NAME=VALUE"),
             (("hi", "--format", "yaml"), "'yaml' is neither json nor @"),
             (("hi", "--image", "nosuch"), "--image: nosuch cannot be read"),
@@ -129,6 +130,11 @@ class TestChat:
 
 
 class TestOthers:
+    def test_a_text_that_is_given_twice_is_refused(self, oq):
+        answer = oq("submit", "generate", "--model", "m", "--prompt", "a", "b")
+        assert answer.code == 2
+        assert "give the text or --prompt, not both" in answer.err
+
     def test_a_text_is_continued(self, oq, ollama, monkeypatch):
         monkeypatch.setenv("OLLAMA_HOST", ollama)
         answer = oq("submit", "generate", "--model", "qwen3", "--prompt", "Once upon", "--wait")

@@ -99,8 +99,9 @@ class TestActing:
         assert (answer.code, answer.err) == (2, f"oq: there is no task '{task_id}'\n")
 
     def test_one_that_is_not_final_or_in_use_stays(self, oq, submitted):
-        done, pending = submitted(), submitted()
-        oq("cancel", done)
+        done = submitted()
+        oq("wait", done)
+        pending = submitted("true", "--delay", "1h")
         waiting = submitted("true", "--after", done, "--delay", "1h")
         answer = oq("delete", pending, done, "--output", "json")
         assert answer.code == 2
@@ -197,6 +198,8 @@ class TestMany:
             (("--in-queue", "night", "--lane", "slow", "--priority", "low"), [2]),
             (("--since", "1h"), [2, 1, 0]),
             (("--until", "1h"), []),
+            (("--since", "2020-01-31"), [2, 1, 0]),
+            (("--until", "2020-01-31"), []),
             (("--until", "2100-01-01T00:00:00Z", "--status", "cancelled"), [1]),
         ],
     )
@@ -213,7 +216,7 @@ class TestMany:
         assert answer.json == {"cancelled": 1}
 
     def test_all_that_fit_can_be_deleted(self, oq, three):
-        failed, cancelled, waits = three
+        *_, waits = three
         assert oq("delete", "--failed").out == "deleted 1 task\n"
         assert oq("delete", "--all").out == "deleted 1 task\n"
         assert [task["id"] for task in oq("list", "--output", "json").json["tasks"]] == [waits]
@@ -253,6 +256,12 @@ class TestExport:
         assert row["summary"].startswith("'="), "a spreadsheet would take it for a formula"
         assert json.loads(row["payload"])["command"] == "=1+1 'a, b'"
         assert row["status"] == "pending"
+
+    def test_an_older_file_stays_until_the_new_one_is_whole(self, oq, home):
+        (home / "tasks.jsonl").write_text("older")
+        assert oq("export", "--file", "tasks.jsonl", "--queue", "nosuch").code == 3
+        assert (home / "tasks.jsonl").read_text() == "older"
+        assert [path.name for path in home.iterdir()] == ["tasks.jsonl"]
 
     def test_a_file_that_cannot_be_written_is_told_as_such(self, oq, submitted):
         submitted()

@@ -207,3 +207,18 @@ def test_every_limit_must_be_positive():
     for name in Limits.__attrs_attrs__:
         with pytest.raises(ValueError, match=name.name):
             evolve(Limits(), **{name.name: 0})
+
+
+async def test_a_lane_whose_tasks_were_refused_is_not_offered(autojump_clock):
+    """A submitter who tries again and again makes no claim dearer."""
+    executor = ScriptedExecutor()
+    async with virtual_queue(executor, **limited(pending=1)) as queue:
+        await queue.pause()
+        await queue.submit(executor.spec())
+        for number in range(100):
+            with pytest.raises(QueueFull):
+                await queue.submit(executor.spec(lane=f"lane {number}"))
+        await queue.resume()
+        (await executor.next_run()).complete()
+        await queue.wait_idle()
+        assert len(queue._scheduler.offers.made) == 1

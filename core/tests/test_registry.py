@@ -20,6 +20,7 @@ from oq.errors import (
 from oq.executor import Action, Chunk, LanePools
 from oq.registry import Registry
 from oq.task import Priority, Status, TaskSpec
+from oq.testing import ScriptedExecutor
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -189,6 +190,11 @@ class TestChanges:
 
 
 class TestInvalidExecutors:
+    @pytest.mark.parametrize("name", ["all", "queue", "executor"])
+    def test_names_of_oqs_own_pools_are_taken(self, name):
+        with pytest.raises(InvalidExecutor, match="begins the names of oq's own pools"):
+            Registry([ScriptedExecutor(name=name)])
+
     @pytest.mark.parametrize("name", ["", "Echo", "1st", "with space", "a/b", "ünder", "x" * 65, None, 7])
     def test_a_name_is_lower_case_letters_digits_underscore_and_hyphen(self, name):
         with pytest.raises(InvalidExecutor, match="the name must be lower-case letters, digits, _ and -"):

@@ -78,9 +78,7 @@ class TestByHand:
             await follower.wait()
             await parent.delete()
 
-    async def test_who_reads_a_stream_hears_that_the_task_is_gone_though_its_id_is_taken(
-        self, executor, autojump_clock
-    ):
+    async def test_a_stream_ends_with_its_task_though_the_id_is_taken_again(self, executor, autojump_clock):
         executor = ScriptedExecutor()
         async with virtual_queue(executor) as queue:
             handle = await queue.submit(executor.spec(id="a"))
@@ -122,7 +120,7 @@ class TestByHand:
 
     async def test_those_in_use_are_passed_over(self, executor, autojump_clock):
         async with virtual_queue(executor) as queue:
-            first, *_ = [await queue.submit(executor.spec(id=name)) for name in "abc"]
+            await queue.submit_many([executor.spec(id=name) for name in "abc"])
             await queue.submit(executor.spec(id="d", after=["b"], delay=HOUR))
             await queue.wait_idle()
             assert await queue.delete_all(EVERYTHING) == 2

@@ -6,7 +6,7 @@ import heapq
 import random
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -23,6 +23,9 @@ Lane = tuple[str, str, str]
 Stage = Phase | Status
 
 LOSSES_BEFORE_ALONE = 2
+
+LOOKED_AGAIN = timedelta(seconds=61)
+"""After so long it is looked again whether a result that is needed may be dropped; a second is for slow commits."""
 
 _LIVE: frozenset[Stage] = frozenset({*Phase, Status.RUNNING}) - {Phase.PAUSED}
 _BEFORE: dict[EventKind, frozenset[Stage]] = {
@@ -78,6 +81,10 @@ class Known:
     dropped: bool = False
     finals: list[tuple[Status, int]] = field(factory=list)
     """Each final status it had, with the epoch it had then."""
+    ended_at: datetime | None = None
+    """When it became final last."""
+    followers: list[Known] = field(factory=list)
+    """The tasks that come after it."""
 
     @property
     def name(self) -> str:
@@ -90,6 +97,13 @@ class Known:
     @property
     def final(self) -> bool:
         return isinstance(self.stage, Status) and self.stage.final
+
+    def was_needed_at(self, moment: datetime) -> bool:
+        """Whether its result had to be kept then, because a task that comes after it was not final."""
+        return self.final and any(
+            not follower.final or (follower.ended_at is not None and follower.ended_at > moment)
+            for follower in self.followers
+        )
 
     @property
     def alone(self) -> bool:
@@ -195,6 +209,7 @@ class Ledger:
             self.unfinished += -1 if known.final else 1
         if known.final and not was_final:
             known.finals.append((event.status, event.epoch))
+            known.ended_at = event.at
             for tell in self.tell_final:
                 tell(known)
 
@@ -255,6 +270,9 @@ class Ledger:
             known = self.tasks[seq]
             if known.wakes_at != moment:
                 heapq.heappop(self._timers)
+            elif moment < now and known.was_needed_at(moment):
+                known.wakes_at = moment + LOOKED_AGAIN
+                heapq.heapreplace(self._timers, (known.wakes_at, seq))
             elif moment < now:
                 return known
             else:
@@ -284,6 +302,8 @@ class Ledger:
             wakes_at=event.wakes_at,
         )
         self.tasks[event.seq] = self.ids[head.id] = known
+        for parent in head.after:
+            self.ids[parent].followers.append(known)
         self.tokens.add(head.metadata["token"])
         self.unfinished += 1
         self._enter(known)
