@@ -338,7 +338,7 @@ class Endpoints(Generic[E]):
             now = _now()
             resting = kept.breaker.health(now) is Health.RESTING
             look_at = kept.breaker.until or now if resting else next_look
-            with trio.move_on_after(min([look_at, *kept.lacks.values()]) - now):
+            with trio.move_on_after(max(0.0, min([look_at, *kept.lacks.values()]) - now)):
                 await kept.stirred.wait()
                 continue
             now = _now()
