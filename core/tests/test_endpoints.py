@@ -399,6 +399,22 @@ async def test_a_model_that_no_endpoint_is_there_for_is_said_so():
             await registry.execute(asker.spec())
 
 
+async def test_a_look_that_takes_long_is_not_the_last_one(autojump_clock):
+    """By the time it is over, the next moment at which there is something to do may have passed."""
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+
+    async def slow(server):
+        asker.checked.append((server.name, trio.current_time()))
+        await trio.sleep(40)
+
+    asker._check = slow
+    asker.faults["a"] = Down(Verdict.UNSUITED, permanent=True)
+    async with virtual_queue(asker) as queue:
+        await (await queue.submit(asker.spec())).wait()
+        await trio.sleep(300)
+        assert [name for name, _ in asker.checked].count("a") >= 4
+
+
 async def test_how_long_answers_take_to_begin_is_known(autojump_clock):
     asker = Asker(Server(name="a"), seconds=3)
     async with virtual_queue(asker) as queue:

@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 from attrs import evolve, frozen
+from trio.testing import wait_all_tasks_blocked
 
 from oq.codec import encode
 from oq.errors import (
@@ -14,6 +15,7 @@ from oq.errors import (
     InvalidExecutor,
     InvalidTask,
     PermanentError,
+    PluginError,
     UnknownAction,
     UnknownExecutor,
 )
@@ -538,6 +540,28 @@ class TestOpened:
             with pytest.raises(InvalidExecutor):
                 registry.register(Resource("b", log))
         assert log == ["a opened", "a closed"]
+
+    async def test_one_that_breaks_while_it_is_open_ends_the_block_with_its_name(self):
+        """What goes on beside the attempts must not stop without a word."""
+
+        class Breaking(Echo):
+            async def __aenter__(self):
+                self._nursery_manager = trio.open_nursery()
+                nursery = await self._nursery_manager.__aenter__()
+                nursery.start_soon(self._break)
+
+            async def __aexit__(self, *error):
+                return await self._nursery_manager.__aexit__(*error)
+
+            async def _break(self):
+                await wait_all_tasks_blocked()
+                raise ZeroDivisionError("by mistake")
+
+        registry = Registry([Breaking("frail")])
+        with pytest.raises(PluginError, match=r"executor 'frail' broke while it was open: ZeroDivisionError") as caught:
+            async with registry.opened():
+                await trio.sleep_forever()
+        assert caught.value.__cause__ is not None
 
     async def test_an_executor_with_resources_is_registered_before(self):
         registry = Registry()

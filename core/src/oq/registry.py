@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from oq.clock import Clock, wall_clock
 from oq.codec import PayloadCodec, make_converter
-from oq.errors import DuplicateExecutor, InvalidExecutor, InvalidTask, UnknownAction, UnknownExecutor
+from oq.errors import DuplicateExecutor, InvalidExecutor, InvalidTask, PluginError, UnknownAction, UnknownExecutor
 from oq.executor import SUMMARY_LENGTH, Action, ChecksPayload, ChoosesLane, Chunk, Context, Executor, HasPools
 from oq.task import Priority, Status, Task, TaskHead, TaskSpec, TaskState, effective_timeout
 
@@ -220,7 +220,11 @@ class Registry:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Hold the resources of all executors for the length of the block; RuntimeError if they are held already."""
+        """Hold the resources of all executors for the length of the block.
+
+        Raises RuntimeError if they are held already, what an executor raises when it is entered, and PluginError when
+        something of its own breaks while it is open; the block is cancelled then.
+        """
         if self._holder is not None:
             raise RuntimeError("the registry is open already")
         failure: Exception | None = None
@@ -229,13 +233,15 @@ class Registry:
             try:
                 for executor in self._executors.values():
                     if isinstance(executor, AbstractAsyncContextManager):
-                        await nursery.start(holder.hold, executor)
+                        await nursery.start(holder.hold, executor.name, executor)
                 yield
             except Exception as error:  # noqa: BLE001  # re-raised below, where no nursery wraps it in a group
                 failure = error
             finally:
                 holder.release.set()
                 self._holder = None
+        if holder.broken is not None:
+            raise holder.broken
         if failure is not None:
             raise failure
 
@@ -296,16 +302,37 @@ class _Holder:
 
     nursery: trio.Nursery
     release: trio.Event = field(factory=trio.Event)
+    broken: PluginError | None = None
+    """Which executor has broken, and how."""
 
     async def hold(
         self,
+        name: str,
         executor: AbstractAsyncContextManager[object],
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        async with executor:
-            task_status.started()
-            with trio.CancelScope(shield=True):  # cancelled attempts need the resources to clean up
-                await self.release.wait()
+        is_open = False
+        try:
+            with trio.CancelScope() as scope:
+                async with executor:
+                    is_open = True
+                    task_status.started()
+                    scope.shield = True  # cancelled attempts need the resources to clean up
+                    await self.release.wait()  # or until something of the executor's own breaks, and cancels this
+                    scope.shield = False
+        except Exception as error:
+            if not is_open or self.release.is_set():
+                raise
+            self.broken = PluginError(f"executor {name!r} broke while it was open: {_innermost(error)!r}")
+            self.broken.__cause__ = error
+            self.nursery.cancel_scope.cancel()
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first error in a group of them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 @define

@@ -39,6 +39,7 @@ _BEFORE: dict[EventKind, frozenset[Stage]] = {
     EventKind.CANCELLED: _LIVE,
     EventKind.REQUEUED: frozenset({Status.FAILED, Status.CANCELLED}),
     EventKind.PRIORITY_CHANGED: _LIVE,
+    EventKind.SPARED: frozenset({Status.COMPLETED}),
     EventKind.DROPPED: frozenset({Status.COMPLETED}),
 }
 _AFTER: dict[EventKind, frozenset[Stage]] = {
@@ -52,6 +53,7 @@ _AFTER: dict[EventKind, frozenset[Stage]] = {
     EventKind.CANCELLED: frozenset({Status.CANCELLED}),
     EventKind.REQUEUED: frozenset({Phase.READY, Phase.BLOCKED}),
     EventKind.PRIORITY_CHANGED: _LIVE,
+    EventKind.SPARED: frozenset({Status.COMPLETED}),
     EventKind.DROPPED: frozenset({Status.COMPLETED}),
 }
 _ENDS_A_RUN = {

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from msgspec.structs import replace
-
-from oq.store.base import Claim, Op, Purge, Reply
+from oq.store.base import Claim, Op, Reply
 from oq.store.lmdb import LmdbStore, deleting
 from oq.store.lmdb.writer import Cache, Move, Writer
 from oq.task import Phase, TaskHead, TaskState
@@ -141,16 +139,6 @@ class StaysInUse(LmdbStore):
             return super().apply(ops)
 
 
-class PurgesTheNewest(LmdbStore):
-    """Counts tasks that were left for those that may go, when it goes on with a purge."""
-
-    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
-        astray = [
-            replace(op, cursor=replace(op.cursor, left=0)) if isinstance(op, Purge) and op.cursor else op for op in ops
-        ]
-        return super().apply(astray)
-
-
 @contextmanager
 def _replaced(where: Any, name: str, value: Any) -> Iterator[None]:
     real = getattr(where, name)
@@ -183,5 +171,4 @@ BUGS = (
     NeedsNothingAgain,
     LeavesEdges,
     StaysInUse,
-    PurgesTheNewest,
 )
