@@ -25,7 +25,7 @@ demo: $(READY)  ## Run real tasks of every kind through a durable queue
 	@$(BIN)/python docs/examples/demo.py
 
 test: $(READY)  ## Run all tests, with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
 test-llama: $(READY)  ## Let oq-openai talk to llama.cpp: needs llama-cpp-python[server] and gguf (LLAMA_PYTHON says where)
 	@LLAMA_PYTHON=$(LLAMA_PYTHON) $(BIN)/python -m pytest tests/test_llama.py $(ARGS)

@@ -26,6 +26,7 @@ def home(tmp_path, monkeypatch):
     """An empty directory to work in, and nothing of the settings of whoever runs the tests."""
     for name in [name for name in os.environ if name.startswith(("OQ_", "QUEUE_", "RETRY_", "LOG_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nowhere"))
     monkeypatch.setattr("oq.config.files.SYSTEM_DIRECTORY", "/nowhere")
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")

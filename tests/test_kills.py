@@ -44,7 +44,8 @@ class Ledger:
     def read(self, process):
         """Take note of what the process was told before it was killed."""
         process.end()
-        for line in process.printed.splitlines():
+        *lines, _ = process.printed.split("\n")  # it may have been killed in the middle of the last one
+        for line in lines:
             word, task_id = line.split()
             self.acknowledged.add(task_id)
             if word == "end":

@@ -544,6 +544,7 @@ class TestLanesAndPools:
         async with virtual_queue(executor) as queue:
             await queue.submit(executor.spec(lane="m"))
             run = await executor.next_run()
+            await wait_all_tasks_blocked()  # until no claim of its own is on its way
             scheduler = queue._scheduler
             back = Claimed(runs=(), more=False, lanes_version=scheduler.offers.lanes_version)
             got = []

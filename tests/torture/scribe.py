@@ -24,10 +24,12 @@ from oq.store.base import (
     Block,
     Cancel,
     Claim,
+    Delete,
     Failed,
     Finish,
     NewTask,
     Op,
+    Purge,
     PutValue,
     Reply,
     Requeue,
@@ -37,7 +39,7 @@ from oq.store.base import (
     TakeOver,
 )
 from oq.store.lmdb import LmdbStore
-from oq.task import Failure, Priority, TaskHead
+from oq.task import Failure, Priority, Status, TaskHead
 from torture.plants import PLANTS
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,11 +110,14 @@ class Scribe:
                 block = Block(first=first, count=1, data=chance.randbytes(chance.randrange(9_000)))
                 return AppendChunks(seq=run.seq, epoch=run.state.epoch, block=block)
             case 10 if self._ids:
-                kind = chance.choice((Cancel, Requeue))
+                kind = chance.choice((Cancel, Cancel, Requeue, Requeue, Delete))
                 return kind(task_id=chance.choice(self._ids), now=now)
             case 11 if chance.random() < 0.1:
                 self._runs.clear()
                 return TakeOver(now=now)
+            case 11 if chance.random() < 0.2:
+                before = dict.fromkeys((Status.COMPLETED, Status.CANCELLED), now - timedelta(seconds=15))
+                return Purge(now=now, before=before, most_completed=20, limit=10)
             case 11:
                 return PutValue(namespace="torture", key=f"{chance.randrange(9)}", value=chance.randbytes(50))
             case _:

@@ -113,7 +113,7 @@ async def _listen(queue: Queue, journal: Journal, task_status=trio.TASK_STATUS_I
     with queue.subscribe(capacity=10**6) as events:
         task_status.started()
         async for event in events:
-            if event.final and event.kind is not EventKind.DROPPED:
+            if event.final and event.kind not in (EventKind.SPARED, EventKind.DROPPED, EventKind.DELETED):
                 journal.write("final", event.task_id, event.epoch, event.status.value)
             elif event.due_at is not None:
                 journal.write("due", event.task_id, event.epoch, event.due_at.timestamp())

@@ -8,7 +8,7 @@ from attrs import frozen
 
 import oq
 from oq.testing import refused_url
-from oq_openai import chat, embed
+from oq_openai import OpenAIEndpoint, OpenAIExecutor, OpenAISettings, chat, embed
 from oq_openai.testing import fake_openai, faults
 
 AT_ONCE = oq.RetryPolicy(max_attempts=3, delay=0.0)
@@ -61,6 +61,14 @@ class TestLanes:
         assert pools.choices_for(oq.Priority.NORMAL, 0) == (("openai:near",),)
         assert pools.choices_for(oq.Priority.CRITICAL, 0)[0] == ("openai:far",)
         assert executor.lane_pools("m (remote)").choices[0] == ("openai:far",)
+
+    def test_a_task_that_no_endpoint_may_ever_take_is_refused(self):
+        near = OpenAIEndpoint(name="near", url="http://localhost/v1")
+        settings = OpenAISettings(endpoints=(near,), routing=oq.Routing(fallback_to_local=False))
+        registry = oq.Registry([OpenAIExecutor(settings)])
+        registry.check(chat("m", "Hello"))
+        with pytest.raises(oq.InvalidTask, match=r"payload\.remote_execution: no remote endpoint serves 'm'"):
+            registry.check(chat("m", "Hello", remote_execution=True))
 
     @pytest.mark.parametrize("model", ["m @b", "m [x]", "m (remote)"])
     async def test_a_model_that_looks_like_a_lane_is_refused(self, fake, other, executor_for, model):

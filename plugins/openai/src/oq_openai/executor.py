@@ -137,6 +137,9 @@ class OpenAIExecutor:
     def check(self, action: str, payload: Payload) -> None:  # noqa: ARG002  # the payload's class says it
         """Raise InvalidTask for what cannot be sent, and where no endpoint takes it by the settings."""
         rules.check(payload, self._servers, self.endpoints.serving)
+        if not self.endpoints.can_serve(_lane(payload, None)):
+            reason = f"no remote endpoint serves {payload.model!r}, and fallback_to_local is false"
+            raise InvalidTask(reason, "payload.remote_execution")
 
     def lane(self, action: str, payload: Payload, wanted: str | None) -> str:  # noqa: ARG002  # all actions share a lane
         """The tasks of one model wait together, but for those that want something else of their endpoint."""
