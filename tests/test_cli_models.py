@@ -119,6 +119,7 @@ class TestChat:
             (("hi", "--format", "yaml"), "'yaml' is neither json nor @"),
             (("hi", "--image", "nosuch"), "--image: nosuch cannot be read"),
             (("hi", "--set", "modell=x"), "unknown field 'modell'"),
+            (("hi", "--set", "modell=x", "--wait"), "unknown field 'modell'"),
             (("--message", "user:  "), "expected role:content"),
             (("hi", "--executor", "olama"), "no executor 'olama' is installed"),
         ],

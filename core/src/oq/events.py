@@ -25,6 +25,8 @@ class EventKind(StrEnum):
     CANCELLED = "cancelled"
     REQUEUED = "requeued"
     PRIORITY_CHANGED = "priority_changed"
+    SPARED = "spared"
+    """Its result was to be dropped, but is kept for another while: a task that is not final may need it."""
     DROPPED = "dropped"
     """Its result and output are gone, because their time had passed."""
     DELETED = "deleted"

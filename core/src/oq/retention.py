@@ -23,8 +23,8 @@ STEP = 100
 """How many tasks one step looks at; as many deletions take about as long as as many submits."""
 
 FIRST_SWEEP = 0.5
-"""Seconds after the start at which it begins: late enough not to slow that down, and early enough for processes that are
-restarted often to get to it."""
+"""Seconds after the start at which it begins: late enough not to slow that down, and early enough for a process that
+is restarted often to get to it."""
 
 SHARE = 4
 """It pauses this many times as long as its last step took, so work has the most of the store's time."""

@@ -28,6 +28,7 @@ LOOKED_AGAIN = timedelta(seconds=61)
 """After so long it is looked again whether a result that is needed may be dropped; a second is for slow commits."""
 
 _LIVE: frozenset[Stage] = frozenset({*Phase, Status.RUNNING}) - {Phase.PAUSED}
+_FINAL: frozenset[Stage] = frozenset(status for status in Status if status.final)
 _BEFORE: dict[EventKind, frozenset[Stage]] = {
     EventKind.READY: frozenset({Phase.SCHEDULED, Phase.RETRYING, Phase.BLOCKED}),
     EventKind.STARTED: frozenset({Phase.READY}),
@@ -41,6 +42,7 @@ _BEFORE: dict[EventKind, frozenset[Stage]] = {
     EventKind.PRIORITY_CHANGED: _LIVE,
     EventKind.SPARED: frozenset({Status.COMPLETED}),
     EventKind.DROPPED: frozenset({Status.COMPLETED}),
+    EventKind.DELETED: _FINAL,
 }
 _AFTER: dict[EventKind, frozenset[Stage]] = {
     EventKind.READY: frozenset({Phase.READY, Phase.SCHEDULED}),
@@ -55,6 +57,7 @@ _AFTER: dict[EventKind, frozenset[Stage]] = {
     EventKind.PRIORITY_CHANGED: _LIVE,
     EventKind.SPARED: frozenset({Status.COMPLETED}),
     EventKind.DROPPED: frozenset({Status.COMPLETED}),
+    EventKind.DELETED: _FINAL,
 }
 _ENDS_A_RUN = {
     EventKind.COMPLETED,
@@ -81,6 +84,7 @@ class Known:
     losses: int = 0
     acknowledged: bool = False
     dropped: bool = False
+    deleted: bool = False
     finals: list[tuple[Status, int]] = field(factory=list)
     """Each final status it had, with the epoch it had then."""
     ended_at: datetime | None = None
@@ -194,6 +198,9 @@ class Ledger:
         run = self.runs.get((event.seq, event.epoch)) if event.kind in _ENDS_A_RUN else None
         if run is not None and run.recorded is None:
             self._recorded(run, event.kind)
+        if event.kind is EventKind.DELETED:
+            self._deleted(known)
+            return
         self._leave(known)
         was_final = known.final
         known.stage = event.phase or event.status
@@ -249,6 +256,11 @@ class Ledger:
         drawn = chance.choices(tasks, k=3)
         return next((known for known in drawn if not (unfinished and known.final)), drawn[0])
 
+    def some_final(self, chance: random.Random) -> Known | None:
+        """A task drawn by chance, preferably a final one."""
+        drawn = [chance.choice(list(self.tasks.values())) for _ in range(5)] if self.tasks else []
+        return next((known for known in drawn if known.final), drawn[0] if drawn else None)
+
     def some_ready(self, chance: random.Random) -> Known | None:
         """A ready task drawn by chance, preferably one that is to run alone."""
         ready = [self.tasks[seq] for ranks in self.ready.values() for _, seq in ranks]
@@ -269,8 +281,8 @@ class Ledger:
         """A task whose moment has passed and that was not woken."""
         while self._timers:
             moment, seq = self._timers[0]
-            known = self.tasks[seq]
-            if known.wakes_at != moment:
+            known = self.tasks.get(seq)
+            if known is None or known.wakes_at != moment:
                 heapq.heappop(self._timers)
             elif moment < now and known.was_needed_at(moment):
                 known.wakes_at = moment + LOOKED_AGAIN
@@ -309,6 +321,13 @@ class Ledger:
         self.tokens.add(head.metadata["token"])
         self.unfinished += 1
         self._enter(known)
+
+    def _deleted(self, known: Known) -> None:
+        known.deleted = True
+        del self.tasks[known.seq]
+        for other in self.tasks.values():
+            needs = known.head.id in other.head.after and not other.final
+            self._trial.expect(not needs, 2, f"{known.name} was deleted, though {other.name} needs it")
 
     def _recorded(self, run: Run, kind: EventKind) -> None:
         run.recorded, run.lost = kind, run.process.over

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import define
 
-from oq.errors import QueueClosed, TaskCancelled, TaskFailed
+from oq.errors import QueueClosed, TaskCancelled, TaskFailed, TaskNotFound
 from oq.handle import TaskHandle
 from oq.hub import Subscription
 from oq.streams import StreamRestarted
@@ -59,6 +59,8 @@ class Listeners:
                 self._check_final("a waiter", known, await handle.wait())
         except (TaskFailed, TaskCancelled) as error:
             self._check_final("a waiter", known, error.task)
+        except TaskNotFound:
+            self._not_found(listener)
         except QueueClosed:
             self._closed(listener)
         finally:
@@ -86,6 +88,8 @@ class Listeners:
                     if slow:
                         await trio.sleep(chance.choice((0.1, 2)))
             self._check_whole(known, epoch, index)
+        except TaskNotFound:
+            self._not_found(listener)
         except QueueClosed:
             self._closed(listener)
         finally:
@@ -157,7 +161,7 @@ class Listeners:
                     7, f"a {listener.kind} of {listener.known.name} was not told that the queue is closed"
                 )
         for task_id in list(self._to_check):
-            if self.called[task_id] >= self.to_call[task_id]:
+            if self.called[task_id] >= self.to_call[task_id] or self._ledger.ids[task_id].deleted:
                 del self._to_check[task_id]
             elif self._ledger.ids[task_id].final and not self._process.closing:
                 self._trial.broken(7, f"a callback of {self._ledger.ids[task_id].name} was not called")
@@ -167,6 +171,12 @@ class Listeners:
     def _closed(self, listener: Listener) -> None:
         self._trial.expect(
             self._process.closing, 7, f"a {listener.kind} was told that the queue is closed, which it is not"
+        )
+
+    def _not_found(self, listener: Listener) -> None:
+        known = listener.known
+        self._trial.expect(
+            self._process.dead or known.deleted, 7, f"a {listener.kind} of {known.name} was told that there is none"
         )
 
     def _check_final(self, who: str, known: Known, task: Task) -> None:

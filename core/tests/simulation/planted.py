@@ -107,6 +107,15 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a pause is not obeyed": (
         (MemoryStore, "_claim", "if not self._paused(offer.queue)", "if offer.queue != 'night' or True"),
     ),
+    "what is needed can be deleted": ((MemoryStore, "_delete", "if needed_by is not None:", "if False:"),),
+    "a deleted parent is missed": (
+        (
+            MemoryStore,
+            "_requeue",
+            "self._parents(kept.seq, kept.head)",
+            "[self._tasks[self._seqs[parent]] for parent in dict.fromkeys(kept.head.after)]",
+        ),
+    ),
     "a requeue starts epochs anew": ((transitions, "requeued", ", epoch=state.epoch)", ")"),),
     "nothing is claimed any more after a refusal": (
         (Scheduler, "_claimed", "self._may_start = True  # the committer", "pass  #"),

@@ -12,7 +12,7 @@ import trio
 from attrs import frozen
 
 from oq.codec import encode
-from oq.errors import CallerError, LeaseLost, OqError, QueueClosed, QueueFull, StoreUnavailable
+from oq.errors import CallerError, LeaseLost, OqError, QueueClosed, QueueFull, StoreUnavailable, TaskInUse
 from oq.handle import TaskHandle
 from oq.retry import NO_RETRY, RetryPolicy
 from oq.store.base import AppendChunks, Block, Finish, Released, Renew, Succeeded
@@ -249,6 +249,7 @@ class Workload:
             self._requeue: 15,
             self._cancel_and_requeue: 5,
             self._set_priority: 12,
+            self._delete: 12,
             self._pause: 6,
             self._resume: 8,
             self._limit: 6,
@@ -275,6 +276,18 @@ class Workload:
 
     async def _requeue(self, process: Process) -> None:
         await self._act(process, "requeue", process.queue.requeue)
+
+    async def _delete(self, process: Process) -> None:
+        """Delete a task, mostly a final one; never one with an id that may come again."""
+        known = self._world.ledger.some_final(self._chance)
+        if known is None or known.head.id.startswith("chosen-"):
+            return
+        answer = await self._call(process, f"delete {known.name}", lambda: process.queue.delete(known.head.id))
+        if answer.error is None and not process.dead:
+            self._trial.expect(known.deleted, 1, f"{known.name} was to be deleted, but nothing happened")
+        if isinstance(answer.error, TaskInUse):
+            by = self._world.ledger.ids[answer.error.needed_by]
+            self._trial.expect(known.head.id in by.head.after, 1, f"{known.name} is not deleted for want of a reason")
 
     async def _cancel_and_requeue(self, process: Process) -> None:
         """Both at once, so that they may share a flush."""
@@ -340,7 +353,7 @@ class Workload:
             page = await process.queue.list(limit=5)
             newest = sorted(ledger.tasks, reverse=True)[:5]
             expect([task.seq for task in page.items] == newest, 1, "a list is not of the newest tasks")
-            if known is not None:
+            if known is not None and not known.deleted:
                 task = await process.queue.get(known.head.id)
                 told = (task.state.phase or task.status, task.epoch, task.attempt)
                 expect(told == (known.stage, known.epoch, known.attempt), 1, f"{known.name} is not as get says: {told}")

@@ -13,7 +13,7 @@ import click
 
 from oq._version import __version__
 from oq.cli.rendering import harmless
-from oq.cli.session import BAD_INPUT, BROKEN, INTERRUPTED, Session, session_options
+from oq.cli.session import BAD_INPUT, BROKEN, INTERRUPTED, Session, cause_of, session_options
 from oq.errors import CallerError, InvalidSettings, OqError, PluginError
 from oq.hookspecs import CliCommand
 
@@ -143,18 +143,10 @@ def run(arguments: list[str] | None = None) -> None:
     try:
         code = main.main(arguments, prog_name="oq", obj=session, standalone_mode=False) or 0
     except BaseException as error:  # noqa: BLE001  # the last stop: no traceback reaches a user who did not ask for it
-        code = _end(_cause(error), session)
+        code = _end(cause_of(error), session)
     finally:
         session.close()
     sys.exit(code)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error, or of those that came together in a group the one that says most; trio wraps each in groups."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    causes = [_cause(inner) for inner in error.exceptions]
-    return min(causes, key=lambda cause: (not isinstance(cause, KeyboardInterrupt), not isinstance(cause, OqError)))
 
 
 def _end(error: BaseException, session: Session) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LAST_LINES = 1.0
 """Seconds to print what happened last, where the terminal is slow."""
 
-_SHOWN = frozenset(EventKind) - {EventKind.READY, EventKind.DROPPED, EventKind.DELETED}
+_SHOWN = frozenset(EventKind) - {EventKind.READY, EventKind.SPARED, EventKind.DROPPED, EventKind.DELETED}
 
 
 @click.command("run")

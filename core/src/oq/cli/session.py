@@ -17,7 +17,7 @@ from attrs import define, field
 from oq.cli.rendering import harmless, harmless_json
 from oq.codec import to_json
 from oq.config import Settings, load_settings
-from oq.errors import StoreFormat
+from oq.errors import OqError, StoreFormat
 from oq.plugins import GROUP, Plugins, load_plugins
 
 if TYPE_CHECKING:
@@ -206,6 +206,14 @@ def _write(text: str, err: bool) -> None:
     data = memoryview(text.encode(stream.encoding or "utf-8", "backslashreplace"))
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The error, or of those that came together in a group the one that says most; trio wraps each in groups."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [cause_of(inner) for inner in error.exceptions]
+    return min(causes, key=lambda cause: (not isinstance(cause, KeyboardInterrupt), not isinstance(cause, OqError)))
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -13,7 +13,7 @@ from attrs import Factory, define, field
 from oq.cli.printing import Printer
 from oq.cli.rendering import finished_line, harmless, number_of, retry_line
 from oq.cli.running import stop_gently
-from oq.cli.session import INTERRUPTED, Session
+from oq.cli.session import INTERRUPTED, Session, cause_of
 from oq.cli.stopping import StopRequests, stop_requests
 from oq.clock import wall_clock
 from oq.codec import task_as_dict, to_json
@@ -63,7 +63,10 @@ def print_output(session: Session, task_id: str, *, follow: bool) -> None:
 
 
 def _wait(waiting: _Waiting) -> list[Task]:
-    trio.run(waiting.run)
+    try:
+        trio.run(waiting.run)
+    except BaseExceptionGroup as group:
+        raise cause_of(group) from None
     if waiting.unread:
         raise click.exceptions.Exit(0)
     if not waiting.over:

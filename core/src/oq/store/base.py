@@ -300,6 +300,8 @@ class Purged(Reply, frozen=True, kw_only=True):
 class Purge(Op[Purged], frozen=True, kw_only=True):
     """A step of retention: look at no more than `limit` final tasks, and delete those that were kept long enough.
 
+    A store may look at fewer, but at one at least.
+
     - The tasks of each status are looked at in the order of their sequence numbers, only as far as may be of use:
       those submitted after a moment did not end before it.
     - Tasks that are in use, see `Delete`, are passed over, and so are damaged ones.

@@ -516,7 +516,7 @@ class MemoryStore:
         if state.status.final:
             if kept.seq in self._needed_by():
                 self._move(kept, transitions.spared(state, now))
-                return []
+                return [event_of(EventKind.SPARED, now, kept.seq, kept.head, kept.state)]
             kept.result = None
             kept.blocks.clear()
             self._move(kept, transitions.dropped(state))

@@ -47,6 +47,7 @@ purges = st.fixed_dictionaries(
         "most_completed": st.none() | st.integers(0, 6),
         "idempotent_age": st.none() | st.integers(0, 40),
         "limit": st.sampled_from([100, 100, 1, 2, 3]),
+        "steps": st.sampled_from([1, 1, 20]),
     }
 )
 """What a purge is to delete, with ages in seconds."""

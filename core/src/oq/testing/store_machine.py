@@ -320,17 +320,21 @@ class _StoreMachine(RuleBasedStateMachine):
     def purge(self, purge: Mapping[str, Any], on: bool) -> None:
         """Look for what was kept long enough, sometimes on from where the last step has left off."""
         ages, until = purge["ages"], purge["idempotent_age"]
-        op = Purge(
-            now=at(self.clock),
-            before={status: at(self.clock - age) for status, age in ages.items()},
-            most_completed=purge["most_completed"],
-            idempotent_before=None if until is None else at(self.clock - until),
-            limit=purge["limit"],
-            cursor=self.purged_to if on else None,
-        )
-        (reply,) = self._send(op)
-        assert isinstance(reply, Purged)
-        self.purged_to = reply.cursor
+        cursor = self.purged_to if on else None
+        for _ in range(purge["steps"]):
+            op = Purge(
+                now=at(self.clock),
+                before={status: at(self.clock - age) for status, age in ages.items()},
+                most_completed=purge["most_completed"],
+                idempotent_before=None if until is None else at(self.clock - until),
+                limit=purge["limit"],
+                cursor=cursor,
+            )
+            (reply,) = self._send(op)
+            assert isinstance(reply, Purged)
+            cursor = self.purged_to = reply.cursor
+            if cursor is None:
+                return
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data(), priority=priorities)

@@ -207,6 +207,8 @@ class _Check:
         for key, _ in self._items(b"followers"):
             parent, child = PAIR.unpack(key)
             listed[child] += 1
+            if child not in self._states and SEQ.pack(child) not in self._unread:
+                yield f"task #{parent} is to tell #{child}, which is not there"
             state = self._states.get(parent)
             if state is None or (state.status.final and parent not in settling):
                 yield f"task #{child} waits for #{parent}, which will not tell it"

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 FINAL = tuple(status for status in Status if status.final)
 
+MOST_WRITES = 2_000
+"""How many entries a purge deletes before it leaves the rest for the next step: much output is many blocks."""
+
 
 def delete(writer: Writer, op: Delete) -> Moved:
     seq, head, state = writer.known(op.task_id)
@@ -31,11 +34,11 @@ def delete(writer: Writer, op: Delete) -> Moved:
 
 def purge(writer: Writer, op: Purge) -> Purged:
     events: list[Event] = []
-    room = op.limit
+    room, most_wrote = op.limit, writer.wrote + MOST_WRITES
     cursor = op.cursor or PurgeCursor(status=FINAL[0])
     for status in FINAL[FINAL.index(cursor.status) :] if cursor.status else ():
         place = cursor if cursor.status is status else PurgeCursor(status=status)
-        looked, goes_on_at = _purge_status(writer, op, place, room, events)
+        looked, goes_on_at = _purge_status(writer, op, place, room, most_wrote, events)
         room -= looked
         if goes_on_at is not None:
             return Purged(events=tuple(events), cursor=goes_on_at)
@@ -47,16 +50,19 @@ def needing(writer: Writer, seq: int) -> int | None:
     """The first task that is not final and comes after this one."""
     if not writer.cache.references:
         return None
-    for key in list(writer.keys_below(b"references", SEQ.pack(seq))):
+    while (key := next(writer.keys_below(b"references", SEQ.pack(seq)), None)) is not None:
         if mending.is_needed(writer, key):
             return int(PAIR.unpack(key)[1])
     return None
 
 
 def _purge_status(
-    writer: Writer, op: Purge, cursor: PurgeCursor, limit: int, events: list[Event]
+    writer: Writer, op: Purge, cursor: PurgeCursor, limit: int, most_wrote: int, events: list[Event]
 ) -> tuple[int, PurgeCursor | None]:
-    """Look at no more than `limit` tasks of one status; gives how many, and where to go on if that was not all."""
+    """Look at no more than `limit` tasks of one status; gives how many, and where to go on if that was not all.
+
+    Ends early when the transaction has written more than `most_wrote` entries.
+    """
     assert cursor.status is not None
     code = STATUS_CODE[cursor.status]
     completed = sum(row.completed for row in writer.cache.counts.values())
@@ -66,7 +72,7 @@ def _purge_status(
     start = STATUS_KEY.pack(code, cursor.seq + 1)
     looked, last, left = 0, cursor.seq, cursor.left
     for key in list(islice(writer.keys_from(b"status", start, bytes([code])), limit + 1)):
-        if looked == limit:
+        if looked == limit or writer.wrote > most_wrote:
             return looked, PurgeCursor(status=cursor.status, seq=last, left=left)
         seq = STATUS_KEY.unpack(key)[1]
         try:

@@ -139,7 +139,7 @@ def mend_timer(writer: Writer, key: bytes, state: TaskState) -> None:
 
 
 def is_needed(writer: Writer, reference: bytes) -> bool:
-    """Whether the task is not final that, by this reference, needs another; if it is, the reference is dropped."""
+    """Whether the task that needs another, by this reference, is not final; a reference of a final one is dropped."""
     parent, follower = PAIR.unpack(reference)
     key = SEQ.pack(follower)
     record = writer.txn.get(key, db=writer.table(b"states"))

@@ -430,9 +430,8 @@ def _wake(writer: Writer, seq: int, head: TaskHead, before: TaskState, now: date
     if before.status is Status.RUNNING:
         return _lose(writer, seq, head, before, now)
     if before.status.final and needing(writer, seq) is not None:
-        writer.move(seq, head, before, transitions.spared(before, now))
-        return []
-    if before.status.final:
+        after, kind = transitions.spared(before, now), EventKind.SPARED
+    elif before.status.final:
         after, kind = transitions.dropped(before), EventKind.DROPPED
         writer.drop_output(seq)
     elif before.expires_at is not None and before.expires_at <= now:
