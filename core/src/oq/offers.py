@@ -46,8 +46,8 @@ class Offers:
         self.lanes_version = -1
         """Of the lanes that they were made from."""
         self._lanes: frozenset[Lane] = frozenset()
-        self._noted: set[Lane] = set()
-        """Lanes of tasks that are being submitted here, until the store has them."""
+        self._noted: Counter[Lane] = Counter()
+        """Lanes that the store does not have yet, and how many submits of tasks in them are under way here."""
         self._queues: dict[str, QueueSettings] = {}
         self._thresholds: dict[str, tuple[int, ...]] = {}
         """By queue, the backlogs from which on tasks have other choices, in order."""
@@ -56,15 +56,19 @@ class Offers:
 
     def note(self, lane: Lane) -> None:
         """A task of this lane is about to be submitted, so that it can start with the commit that stores it."""
-        if lane not in self._lanes and lane not in self._noted:
-            self._noted.add(lane)
-            self.stale = True
+        if lane not in self._lanes or lane in self._noted:
+            self.stale = self.stale or lane not in self._noted
+            self._noted[lane] += 1
 
     def forget(self, lanes: Collection[Lane]) -> None:
         """The tasks that these were noted for were refused."""
-        if not self._noted.isdisjoint(lanes):
-            self._noted.difference_update(lanes)
-            self.stale = True
+        for lane in lanes:
+            if lane in self._noted:
+                self._noted[lane] -= 1
+                if not self._noted[lane]:
+                    del self._noted[lane]
+                    self._lanes -= {lane}
+                    self.stale = True
 
     def backlog_turned(self) -> bool:
         """Whether a backlog has passed a threshold, or gone back, since they were made."""
@@ -74,8 +78,9 @@ class Offers:
         """Make them, and give the units by pool."""
         self.stale = False
         self.lanes_version, stored = self._store.lanes()
-        self._noted -= stored
-        self._lanes = stored | self._noted
+        for known in self._noted.keys() & stored:
+            del self._noted[known]
+        self._lanes = stored | self._noted.keys()
         self._queues = {
             name: decode_as(value.data, QueueSettings) for name, value in self._store.values(QUEUES).items()
         }

@@ -96,20 +96,6 @@ class DeletesWhatIsNeeded(LmdbStore):
             return super().apply(ops)
 
 
-class NeedsNothingAgain(LmdbStore):
-    """Forgets that a requeued task needs its parents again."""
-
-    def apply(self, ops: Sequence[Op[Reply]]) -> list[Reply]:
-        refer = Writer._refer
-
-        def forgetful(writer: Writer, seq: int, head: TaskHead, state: TaskState) -> None:
-            if state.status.final or state.epoch == 0:
-                refer(writer, seq, head, state)
-
-        with _replaced(Writer, "_refer", forgetful):
-            return super().apply(ops)
-
-
 class LeavesEdges(LmdbStore):
     """Does not take a deleted follower off its parent's list."""
 
@@ -168,7 +154,6 @@ BUGS = (
     OneByOne,
     ClaimsInTwo,
     DeletesWhatIsNeeded,
-    NeedsNothingAgain,
     LeavesEdges,
     StaysInUse,
 )
