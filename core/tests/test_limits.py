@@ -4,13 +4,13 @@ import pytest
 import trio
 from attrs import evolve
 
-from oq import Failure, InvalidTask, PermanentError, Phase, QueueFull, Settings, Status, StoreUnavailable
+from oq import Failure, InvalidTask, PermanentError, Phase, QueueFull, Settings, Status
 from oq.limits import Limits
 from oq.rate import RateMeter
 from oq.store.base import Added, AddMany, Advance, Finish, Refused, Retried, Room
 from oq.store.lmdb import LmdbStore
 from oq.store.memory import MemoryStore
-from oq.testing import ScriptedExecutor, SteeredStore, claim, new_task, offer, virtual_queue
+from oq.testing import ScriptedExecutor, claim, new_task, offer, virtual_queue
 from oq.testing.builders import START
 
 
@@ -222,19 +222,3 @@ async def test_a_lane_whose_tasks_were_refused_is_not_offered(autojump_clock):
         (await executor.next_run()).complete()
         await queue.wait_idle()
         assert len(queue._scheduler.offers.made) == 1
-
-
-async def test_a_lane_whose_tasks_were_refused_once_is_offered_with_the_next_commit_that_has_some(autojump_clock):
-    """Or a task of lower rank could start before it."""
-    executor = ScriptedExecutor()
-    store = SteeredStore(MemoryStore())
-    async with virtual_queue(executor, store=store, workers=1) as queue:
-        store.refuse()
-        with pytest.raises(StoreUnavailable):
-            await queue.submit(executor.spec(lane="new"))
-        store.recover()
-        await queue.submit_many([executor.spec("second", lane="new"), executor.spec("third", priority="low")])
-        run = await executor.next_run()
-        assert run.label == "second"
-        run.complete()
-        (await executor.next_run()).complete()
