@@ -12,7 +12,16 @@ import trio
 from attrs import frozen
 
 from oq.codec import encode
-from oq.errors import CallerError, LeaseLost, OqError, QueueClosed, QueueFull, StoreUnavailable, TaskInUse
+from oq.errors import (
+    CallerError,
+    LeaseLost,
+    OqError,
+    QueueClosed,
+    QueueFull,
+    StoreUnavailable,
+    TaskInUse,
+    TaskNotFound,
+)
 from oq.handle import TaskHandle
 from oq.retry import NO_RETRY, RetryPolicy
 from oq.store.base import AppendChunks, Block, Finish, Released, Renew, Succeeded
@@ -354,7 +363,11 @@ class Workload:
             newest = sorted(ledger.tasks, reverse=True)[:5]
             expect([task.seq for task in page.items] == newest, 1, "a list is not of the newest tasks")
             if known is not None and not known.deleted:
-                task = await process.queue.get(known.head.id)
+                try:
+                    task = await process.queue.get(known.head.id)
+                except TaskNotFound as error:
+                    expect(known.deleted, 1, f"a look raised {error}")  # it was deleted just before it was looked at
+                    return
                 told = (task.state.phase or task.status, task.epoch, task.attempt)
                 expect(told == (known.stage, known.epoch, known.attempt), 1, f"{known.name} is not as get says: {told}")
 
