@@ -33,7 +33,7 @@ LAYERS = (
         "rules",
         "Pure values and rules: no trio, no files, no threads, no chance and no clock, for time is an argument.",
         "_version errors task lifecycle retry choose cron cron.* templates events query stats executor codec batch "
-        "durations limits breaker routing models http_status",
+        "durations limits breaker routing endpoint_fields models http_status",
     ),
     Layer(
         "parts",

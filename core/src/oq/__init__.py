@@ -11,6 +11,7 @@ _HOMES = {
     "_version": "__version__",
     "breaker": "Health RestPolicy",
     "config": "Settings load_settings",
+    "endpoint_fields": "endpoint_name header_variables http_headers plain_text variable_name",
     "endpoints": "Call EndpointFault EndpointState Endpoints Verdict",
     "errors": (
         "AmbiguousId CallerError DamagedRecord DuplicateExecutor IdempotencyConflict IllegalMove InvalidExecutor "

@@ -1,6 +1,7 @@
 from oq._version import __version__
 from oq.breaker import Health, RestPolicy
 from oq.config import Settings, load_settings
+from oq.endpoint_fields import endpoint_name, header_variables, http_headers, plain_text, variable_name
 from oq.endpoints import Call, EndpointFault, Endpoints, EndpointState, Verdict
 from oq.errors import (
     AmbiguousId,
@@ -150,10 +151,15 @@ __all__ = [
     "VersionConflict",
     "__version__",
     "conversation",
+    "endpoint_name",
+    "header_variables",
     "hookimpl",
+    "http_headers",
     "load_plugins",
     "load_settings",
     "open_queue",
+    "plain_text",
     "retry_after",
     "retryable_status",
+    "variable_name",
 ]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from attrs import Attribute, Factory, field, frozen
 from attrs.validators import and_, ge, gt, le
 
-from oq import InvalidSettings, Pace, RestPolicy, Routing
+from oq import (
+    InvalidSettings,
+    Pace,
+    RestPolicy,
+    Routing,
+    endpoint_name,
+    header_variables,
+    http_headers,
+    variable_name,
+)
 from oq_ollama.host import DEFAULT_URL, parse_host
 
 HOST_VARIABLE: Final = "OLLAMA_HOST"
 """Where Ollama's own tools look for their server."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 
 def _address(_self: object, attribute: Attribute[Any], value: str | None) -> None:
@@ -29,45 +32,17 @@ def _address(_self: object, attribute: Attribute[Any], value: str | None) -> Non
             raise ValueError(f"{attribute.name!r} must be an address: {error}") from None
 
 
-def _name(_self: object, attribute: Attribute[Any], value: str | None) -> None:
-    if value is not None and not _NAME.fullmatch(value):
-        raise ValueError(f"{attribute.name!r} must be letters, digits, '.', '_' and '-', not {value!r}")
-
-
-def _variable(_self: object, attribute: Attribute[Any], value: str | None) -> None:
-    if value is not None and not _VARIABLE.fullmatch(value):
-        raise ValueError(f"{attribute.name!r} must be the name of an environment variable, not its value")
-
-
-def _headers(_self: object, attribute: Attribute[Any], value: Mapping[str, str]) -> None:
-    for name, text in value.items():
-        if not _HEADER.fullmatch(name):
-            raise ValueError(f"{attribute.name!r} must have names of HTTP headers, not {name!r}")
-        if not _VALUE.fullmatch(text):
-            raise ValueError(f"{attribute.name!r} must have plain ASCII values; that of {name!r} is not")
-        if name.lower() == "authorization":
-            raise ValueError(f"{attribute.name!r} must not have {name!r}; name the key's variable in api_key_env")
-
-
-def _header_variables(_self: object, attribute: Attribute[Any], value: Mapping[str, str]) -> None:
-    for name, variable in value.items():
-        if not _HEADER.fullmatch(name):
-            raise ValueError(f"{attribute.name!r} must have names of HTTP headers, not {name!r}")
-        if not _VARIABLE.fullmatch(variable):
-            raise ValueError(f"{attribute.name!r} must name environment variables, not give values ({name!r} does)")
-
-
 @frozen(kw_only=True)
 class OllamaEndpoint:
     """One table `[[ollama.endpoints]]`: a server that answers."""
 
-    name: str = field(validator=_name)
+    name: str = field(validator=endpoint_name)
     """What it is called in `executed_on`, in logs and in the pool `ollama:NAME`."""
     kind: Literal["ollama", "openai"] = "ollama"
     """`openai`: the tasks are handed to the executor of that name (package oq-openai)."""
     url: str | None = field(default=None, validator=_address)
     """Of an Ollama server; in any form that `OLLAMA_HOST` may have."""
-    endpoint: str = field(default=Factory(lambda self: self.name, takes_self=True), validator=_name)
+    endpoint: str = field(default=Factory(lambda self: self.name, takes_self=True), validator=endpoint_name)
     """With the kind `openai`: which `[[openai.endpoints]]` takes the tasks; the one of the same name when not given."""
     priority: int = 0
     """Those with a higher one are taken first."""
@@ -79,11 +54,11 @@ class OllamaEndpoint:
     """Patterns (`*`, `?`, `[…]`) of the models that it serves; all when empty."""
     remote: bool = False
     """Whether it is to be saved for tasks that ask for it and for urgent ones (`local_first`)."""
-    headers: Mapping[str, str] = field(factory=dict, validator=_headers, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, validator=http_headers, repr=False)
     """Sent with every request."""
-    headers_env: Mapping[str, str] = field(factory=dict, validator=_header_variables)
+    headers_env: Mapping[str, str] = field(factory=dict, validator=header_variables)
     """Likewise; each value is the name of the environment variable that has it."""
-    api_key_env: str | None = field(default=None, validator=_variable)
+    api_key_env: str | None = field(default=None, validator=variable_name)
     """The environment variable with a key, which is sent as `Authorization: Bearer …`."""
 
     def __attrs_post_init__(self) -> None:

@@ -13,7 +13,17 @@ from urllib.parse import SplitResult, urlsplit
 from attrs import Attribute, field, frozen
 from attrs.validators import and_, ge, gt, le
 
-from oq import InvalidSettings, Pace, RestPolicy, Routing
+from oq import (
+    InvalidSettings,
+    Pace,
+    RestPolicy,
+    Routing,
+    endpoint_name,
+    header_variables,
+    http_headers,
+    plain_text,
+    variable_name,
+)
 
 DEFAULT_URL: Final = "https://api.openai.com/v1"
 DEFAULT_ENDPOINT: Final = "default"
@@ -21,12 +31,6 @@ DEFAULT_ENDPOINT: Final = "default"
 URL_VARIABLE: Final = "OPENAI_BASE_URL"
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
 """Where the tools of OpenAI look as well."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
-"""Small letters are refused, as keys have some: one that was put in the wrong place must not be taken for a name."""
 
 
 def parse_url(text: str) -> SplitResult:
@@ -53,58 +57,25 @@ def _url(_self: object, attribute: Attribute[Any], value: str | None) -> None:
             raise ValueError(f"{attribute.name!r} must be the base URL of an API: {error}") from None
 
 
-def _name(_self: object, attribute: Attribute[Any], value: str) -> None:
-    if not _NAME.fullmatch(value):
-        raise ValueError(f"{attribute.name!r} must be letters, digits, '.', '_' and '-', not {value!r}")
-
-
-def _variable(_self: object, attribute: Attribute[Any], value: str | None) -> None:
-    if value is not None and not _VARIABLE.fullmatch(value):
-        raise ValueError(f"{attribute.name!r} must be the name of an environment variable in capitals, not a key")
-
-
-def _text(_self: object, attribute: Attribute[Any], value: str | None) -> None:
-    if value is not None and not _VALUE.fullmatch(value):
-        raise ValueError(f"{attribute.name!r} must be plain ASCII")
-
-
-def _headers(_self: object, attribute: Attribute[Any], value: Mapping[str, str]) -> None:
-    for name, text in value.items():
-        if not _HEADER.fullmatch(name):
-            raise ValueError(f"{attribute.name!r} must have names of HTTP headers, not {name!r}")
-        if not _VALUE.fullmatch(text):
-            raise ValueError(f"{attribute.name!r} must have plain ASCII values; that of {name!r} is not")
-        if name.lower() == "authorization":
-            raise ValueError(f"{attribute.name!r} must not have {name!r}; name the key's variable in api_key_env")
-
-
-def _header_variables(_self: object, attribute: Attribute[Any], value: Mapping[str, str]) -> None:
-    for name, variable in value.items():
-        if not _HEADER.fullmatch(name):
-            raise ValueError(f"{attribute.name!r} must have names of HTTP headers, not {name!r}")
-        if not _VARIABLE.fullmatch(variable):
-            raise ValueError(f"{attribute.name!r} must name environment variables in capitals ({name!r} does not)")
-
-
 @frozen(kw_only=True)
 class OpenAIEndpoint:
     """One table `[[openai.endpoints]]`: a server that answers."""
 
-    name: str = field(validator=_name)
+    name: str = field(validator=endpoint_name)
     """What it is called in `executed_on`, in logs and in the pool `openai:NAME`."""
     url: str = field(validator=_url)
     """The base URL, with its `/v1`. What stands behind a `?` is sent along with every request."""
-    api_key_env: str | None = field(default=None, validator=_variable)
+    api_key_env: str | None = field(default=None, validator=variable_name)
     """The environment variable that has the key; without one, none is sent."""
     key_required: bool = True
     """Whether nothing is sent while that variable is not set."""
-    organization: str | None = field(default=None, validator=_text)
+    organization: str | None = field(default=None, validator=plain_text)
     """Sent as `OpenAI-Organization`."""
-    project: str | None = field(default=None, validator=_text)
+    project: str | None = field(default=None, validator=plain_text)
     """Sent as `OpenAI-Project`."""
-    headers: Mapping[str, str] = field(factory=dict, validator=_headers, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, validator=http_headers, repr=False)
     """Sent with every request."""
-    headers_env: Mapping[str, str] = field(factory=dict, validator=_header_variables)
+    headers_env: Mapping[str, str] = field(factory=dict, validator=header_variables)
     """Likewise; each value is the name of the environment variable that has it."""
     priority: int = 0
     """Those with a higher one are taken first."""
@@ -126,15 +97,15 @@ class OpenAISettings:
     base_url: str | None = field(default=None, validator=_url)
     """Of the one server, where there are no `endpoints`; `OPENAI_BASE_URL` when None, and OpenAI's when that is not
     set."""
-    api_key_env: str = field(default=KEY_VARIABLE, validator=_variable)
+    api_key_env: str = field(default=KEY_VARIABLE, validator=variable_name)
     """The environment variable that has its key. Where it is not set, none is sent: local servers need none."""
-    organization: str | None = field(default=None, validator=_text)
+    organization: str | None = field(default=None, validator=plain_text)
     """Sent as `OpenAI-Organization`."""
-    project: str | None = field(default=None, validator=_text)
+    project: str | None = field(default=None, validator=plain_text)
     """Sent as `OpenAI-Project`."""
-    headers: Mapping[str, str] = field(factory=dict, validator=_headers, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, validator=http_headers, repr=False)
     """Sent with every request."""
-    headers_env: Mapping[str, str] = field(factory=dict, validator=_header_variables)
+    headers_env: Mapping[str, str] = field(factory=dict, validator=header_variables)
     """Likewise; each value is the name of the environment variable that has it."""
     concurrency: int = field(default=8, validator=ge(1))
     """How many tasks it is given at once."""
