@@ -1,4 +1,4 @@
-"""What the settings of an endpoint refuse: names that cannot stand in a pool's name, and keys where others can see them."""
+"""What the settings of an endpoint refuse: names that are none, and keys where others can see them."""
 
 import pytest
 from attrs import field, frozen
