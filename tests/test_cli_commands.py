@@ -294,7 +294,7 @@ class TestCancel:
     def test_a_program_gets_both(self, oq, submitted):
         task_id = submitted()
         answer = oq("cancel", task_id, "nobody", "--output", "json")
-        assert [task["id"] for task in answer.json["cancelled"]] == [task_id]
+        assert [task["id"] for task in answer.json["tasks"]] == [task_id]
         assert answer.json["refused"] == ["there is no task 'nobody'"]
 
 

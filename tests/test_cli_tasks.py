@@ -106,7 +106,8 @@ class TestActing:
         answer = oq("delete", pending, done, "--output", "json")
         assert answer.code == 2
         assert answer.json == {
-            "deleted": [],
+            "number": 0,
+            "tasks": [],
             "refused": [
                 f"task '{pending}' is pending; delete is not possible",
                 f"task '{done}' cannot be deleted: task '{waiting}', which comes after it, is not final",
@@ -213,13 +214,17 @@ class TestMany:
 
     def test_all_that_fit_can_be_cancelled(self, oq, three):
         answer = oq("cancel", "--in-queue", "night", "--output", "json")
-        assert answer.json == {"cancelled": 1}
+        assert answer.json == {"number": 1}
 
     def test_all_that_fit_can_be_deleted(self, oq, three):
         *_, waits = three
         assert oq("delete", "--failed").out == "deleted 1 task\n"
         assert oq("delete", "--all").out == "deleted 1 task\n"
         assert [task["id"] for task in oq("list", "--output", "json").json["tasks"]] == [waits]
+
+    def test_the_priority_of_all_that_fit_can_be_changed(self, oq, three):
+        assert oq("priority", "high", "--in-queue", "night").out == "high 1 task\n"
+        assert oq("status", three[2], "--output", "json").json["priority"] == "high"
 
     def test_all_means_all_to_which_it_can_be_done(self, oq, three):
         assert oq("retry", "--all").out == "requeued 2 tasks\n"

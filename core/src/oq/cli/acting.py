@@ -80,16 +80,29 @@ def delete(session: Session, task_ids: tuple[str, ...], wanted: TaskFilter, *, e
 
 
 @click.command("priority")
-@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@_IDS
 @click.argument("level", metavar="LEVEL", type=PRIORITY)
+@filter_options
+@_ALL
 @session_options
-def priority(session: Session, task_ids: tuple[str, ...], level: Priority) -> None:
+def priority(
+    session: Session, task_ids: tuple[str, ...], level: Priority, wanted: TaskFilter, *, everything: bool
+) -> None:
     """Give tasks that are not final another priority: low, normal, high or critical.
 
     Among tasks of the same priority they keep the place that they got when they were submitted.
     """
-    verb = _Verb(level.name.lower(), lambda queue, task_id: queue.set_priority(task_id, level), None)
-    _act(session, verb, task_ids, TaskFilter(), everything=False)
+    _act(
+        session,
+        _Verb(
+            level.name.lower(),
+            lambda queue, task_id: queue.set_priority(task_id, level),
+            lambda queue: queue.set_priority_all(wanted, level),
+        ),
+        task_ids,
+        wanted,
+        everything=everything,
+    )
 
 
 @frozen
@@ -99,19 +112,19 @@ class _Verb:
     done: str
     """What is said of a task to which it was done."""
     one: Callable[[Queue, str], Awaitable[Task]]
-    many: Callable[[Queue], Awaitable[int]] | None
+    many: Callable[[Queue], Awaitable[int]]
 
 
 def _act(session: Session, verb: _Verb, task_ids: Sequence[str], wanted: TaskFilter, *, everything: bool) -> None:
     chosen = wanted != TaskFilter()
     if bool(task_ids) + chosen + everything != 1:
         raise click.UsageError("name tasks, or say what they have in common (such as --failed or --tag), or --all")
-    if task_ids or verb.many is None:
+    if task_ids:
         _to_each(session, verb, task_ids)
         return
     number = session.look(verb.many)
     if session.as_json:
-        session.emit({verb.done: number})
+        session.emit({"number": number})
     session.say(f"{verb.done} {number_of(number, 'task')}")
 
 
@@ -130,7 +143,7 @@ def _to_each(session: Session, verb: _Verb, task_ids: Sequence[str]) -> None:
 
     done, refused = session.look(body)
     if session.as_json:
-        session.emit({verb.done: [task_as_dict(task) for task in done], "refused": refused})
+        session.emit({"number": len(done), "tasks": [task_as_dict(task) for task in done], "refused": refused})
     for task in done:
         session.say(f"{verb.done} {task.id}")
     for reason in refused:
