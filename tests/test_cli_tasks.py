@@ -262,6 +262,12 @@ class TestExport:
         assert json.loads(row["payload"])["command"] == "=1+1 'a, b'"
         assert row["status"] == "pending"
 
+    def test_no_cell_of_a_failure_is_a_formula(self, oq, submitted):
+        oq("wait", submitted("=nosuch", "--attempts", "1"))
+        [row] = csv.DictReader(oq("export", "--format", "csv").out.splitlines())
+        assert row["failure_message"]
+        assert not row["failure_message"].startswith("=")
+
     def test_an_older_file_stays_until_the_new_one_is_whole(self, oq, home):
         (home / "tasks.jsonl").write_text("older")
         assert oq("export", "--file", "tasks.jsonl", "--queue", "nosuch").code == 3

@@ -415,6 +415,17 @@ async def test_a_look_that_takes_long_is_not_the_last_one(autojump_clock):
         assert [name for name, _ in asker.checked].count("a") >= 4
 
 
+async def test_what_was_known_in_one_run_of_trio_is_forgotten_in_the_next(autojump_clock):
+    """The moments of one clock mean nothing by another."""
+    asker = Asker(Server(name="a", priority=1), Server(name="b"))
+    asker.faults["a"] = Down(Verdict.UNSUITED, permanent=True)
+    for _ in range(2):
+        asker.asked.clear()
+        async with virtual_queue(asker) as queue:
+            await (await queue.submit(asker.spec())).wait()
+        assert asker.asked == ["a", "b"]
+
+
 async def test_how_long_answers_take_to_begin_is_known(autojump_clock):
     asker = Asker(Server(name="a"), seconds=3)
     async with virtual_queue(asker) as queue:

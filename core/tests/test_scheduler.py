@@ -565,6 +565,23 @@ class TestLanesAndPools:
             assert run.ctx.units[-1] == "b"
             run.complete()
 
+    async def test_a_run_that_has_ended_has_no_unit_to_exchange(self, autojump_clock):
+        """An executor may keep its context for longer than it should."""
+        executor = ScriptedExecutor(pools={"a": 1, "b": 1}, lanes={"m": LanePools(choices=(("a",), ("b",)))})
+        async with virtual_queue(executor) as queue:
+            await queue.submit(executor.spec(lane="m"))
+            run = await executor.next_run()
+            run.complete()
+            await queue.wait_idle()
+            assert await run.ctx.exchange("a", ["b"]) is None
+            await queue.submit_many([executor.spec(lane="m") for _ in range(3)])
+            await wait_all_tasks_blocked()
+            assert len(executor.running) == 2
+            for _ in range(2):
+                for other in executor.running:
+                    other.complete()
+                await wait_all_tasks_blocked()
+
     async def test_an_executor_may_offer_the_pools_of_another(self, autojump_clock):
         owner = ScriptedExecutor(name="owner", pools={"gpu": 1}, lanes={"m": LanePools(needs=("gpu",))})
         guest = ScriptedExecutor(name="guest", lanes={"m": LanePools(needs=("gpu",))})
